@@ -1,0 +1,1 @@
+"""Load spectroscopic survey productions into PostgreSQL or SQLite."""
