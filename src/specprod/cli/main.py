@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("specprod.cli.sample:sample", "Write a small production tree to try things on."),
     "patch": ("specprod.cli.patch:patch", "Patch the exposures and tiles files of one production from another."),
     "batch": ("specprod.cli.batch:batch", "Write SLURM scripts that load a production or its tiles."),
+    "config": ("specprod.cli.config:config", "Show the configuration and where each value came from."),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -95,14 +96,17 @@ class Configuration:
         """
         return self._find(name).origin
 
+    def masked(self, name: str) -> Any:
+        """Value of a key with all passwords replaced by ``***``."""
+        value = self.get(name)
+        return _masked(value) if find_key(ALIASES.get(name, name)).secret else value
+
     def shown(self, name: str) -> str:
-        """Value of a key as it may be shown: passwords masked, empty where there is none."""
-        value = self._find(name).value
+        """Value of a key as one line: passwords masked, lists as in JSON, empty where there is none."""
+        value = self.masked(name)
         if value is None:
             return ""
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return mask_password(str(value)) if find_key(ALIASES.get(name, name)).secret else str(value)
+        return value if isinstance(value, str) else json.dumps(value, default=str)
 
     def names(self) -> list[str]:
         """Names of all keys that have a value or a default, productions and profiles included."""
@@ -276,3 +280,12 @@ def mask_password(url: str) -> str:
     for pattern, masked in _PASSWORDS:
         url = pattern.sub(masked, url)
     return url
+
+
+def _masked(value: Any) -> Any:
+    """Mask the texts of a value, and whatever has a name like a password's."""
+    if isinstance(value, str):
+        return mask_password(value)
+    if isinstance(value, Mapping):
+        return {key: "***" if "password" in key.lower() else _masked(item) for key, item in value.items()}
+    return [_masked(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -147,6 +147,7 @@ _PLAIN: Final[dict[str, Key]] = {
         "specprod.results.orm.OrmPipelineResultsStorage",
         "class that stores pipeline results, with keyword arguments if it takes some",
         variable="PIPELINES_PIPELINES_RESULTS_STORAGE",
+        secret=True,
     ),
     "batch.profile": Key(WORD, "nersc", "site whose values of [batch] are used where [batch] does not set them"),
 }

@@ -1,0 +1,48 @@
+"""``specprod-load config``: every value of the configuration, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+EPILOG = """\b
+Examples:
+  specprod-load config
+  specprod-load config loading productions.iron
+  specprod-load config --config site.toml --json batch"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("names", nargs=-1, metavar="[KEY]...")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="Read this configuration file as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of key, value and origin as JSON.")
+def config(names: tuple[str, ...], file: Path | None, as_json: bool) -> None:
+    """Show the configuration and where each value came from.
+
+    KEY is a key or the beginning of one (loading, productions.iron); without it all but the built-in productions
+    and sites are shown. Passwords are masked.
+    """
+    from specprod.configuration import KEYS, load_configuration
+    from specprod.configuration.core import BUILT_IN
+    from specprod.errors import ConfigurationError
+
+    configuration = load_configuration(file)
+    every = configuration.names()
+    chosen = [name for name in every if name in KEYS or configuration.origin(name) != BUILT_IN]
+    if names:
+        chosen = [name for name in every if any(name == word or name.startswith(f"{word}.") for word in names)]
+        for word in names:
+            if not any(name == word or name.startswith(f"{word}.") for name in chosen):
+                raise ConfigurationError(f"no key {word} and none that begins with it")
+    if as_json:
+        table = [
+            {"key": name, "value": configuration.masked(name), "origin": configuration.origin(name)} for name in chosen
+        ]
+        click.echo(json.dumps(table, indent=2, default=str))
+        return
+    rows = [(name, configuration.shown(name), configuration.origin(name)) for name in chosen]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, value, origin in rows:
+        click.echo(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}")
