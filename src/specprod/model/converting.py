@@ -1,0 +1,264 @@
+"""From the columns of a file to the columns of a table: one piece of code for all tables, led by their declarations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import REAL, BigInteger, Boolean, Column, DateTime, Float, Integer, SmallInteger, String
+
+from specprod.errors import InputError, MissingColumnError, ValueRejectedError
+from specprod.identifiers import INT128, as_integers
+from specprod.model.base import Int128, SchemaMixin, Source, TableLike, parameters, source_of, table_of
+from specprod.model.casting import Array, cast, text_array
+
+__all__ = ["Columns", "Converter", "Rejects", "column_names", "database_dtype", "python_values"]
+
+#: Columns of a table, by their names in the database, as arrays of equal length and of exactly the database's types.
+Columns: TypeAlias = dict[str, Array]
+
+logger = logging.getLogger(__name__)
+
+
+def column_names(data: TableLike) -> list[str]:
+    """Names of the columns of a table-like object, as it spells them."""
+    if isinstance(data, np.ndarray):
+        return list(data.dtype.names or ())
+    names = getattr(data, "colnames", None)
+    return list(data.keys() if names is None else names)
+
+
+def database_dtype(item: Column[Any]) -> np.dtype[Any]:
+    """Find the numpy type that holds exactly what a column of the database holds; S for text of any length."""
+    kinds: tuple[tuple[type, Any], ...] = (
+        (Int128, INT128),
+        (BigInteger, np.int64),
+        (SmallInteger, np.int16),
+        (Integer, np.int32),
+        (REAL, np.float32),
+        (Float, np.float64),
+        (Boolean, np.bool_),
+        (DateTime, "datetime64[us]"),
+        (String, np.bytes_),
+    )
+    for kind, dtype in kinds:
+        if isinstance(item.type, kind):
+            result: np.dtype[Any] = np.dtype(dtype)
+            return result
+    raise TypeError(f"no numpy type for {item.type!r}")
+
+
+def python_values(values: Array) -> list[Any]:
+    """Turn a column into the Python values that an object of the table has: int, float, bool, str, datetime."""
+    if values.dtype == INT128:
+        return list(as_integers(values))
+    if values.dtype.kind == "S":
+        return [text.decode("utf-8") for text in values.tolist()]
+    if values.dtype.kind == "M":
+        return [moment.replace(tzinfo=UTC) for moment in values.tolist()]
+    return list(values.tolist())
+
+
+@dataclass
+class Rejects:
+    """Rows that violate a rule, collected instead of stopping at the first.
+
+    Attributes
+    ----------
+    rows : list of tuple
+        Row in the file, column, reason.
+    """
+
+    rows: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def add(self, rows: npt.NDArray[np.integer[Any]], column: str, reason: str) -> None:
+        """Collect rows that have one reason."""
+        self.rows += [(row, column, reason) for row in rows.tolist()]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """How one column is made: from the file, from the caller, from its default, or from other columns."""
+
+    name: str
+    dtype: np.dtype[Any]
+    length: int | None
+    source: Source
+    file_column: str | None = None
+    constant: Any = None
+    inputs: tuple[tuple[str, str | None], ...] = ()
+
+
+class Converter:
+    """Makes the columns of a table from those of a file.
+
+    Parameters
+    ----------
+    table : class
+        A table of `specprod.model`.
+    names : iterable of str
+        Columns that the file has.
+    given : mapping, optional
+        Values for all rows that come from the caller, such as ``survey="main"``; None counts as not given.
+    file, hdu : optional
+        Where the data come from, for messages.
+    nan_zero : bool
+        Whether columns that say so take NaN as zero, as loads of tiles do.
+
+    Attributes
+    ----------
+    needed : list of str
+        Columns of the file that have to be read.
+    nonfinite : dict
+        Number of values, by column, that were not finite and became -9999.0.
+
+    Raises
+    ------
+    MissingColumnError
+        If a column is neither in the file nor given nor has a default.
+    """
+
+    def __init__(
+        self,
+        table: type[SchemaMixin],
+        names: Iterable[str],
+        given: Mapping[str, Any] | None = None,
+        *,
+        file: str | None = None,
+        hdu: str | int | None = None,
+        nan_zero: bool = False,
+    ) -> None:
+        self.table = table
+        self.file, self.hdu = file, hdu
+        self.nan_zero = nan_zero
+        self.nonfinite: dict[str, int] = {}
+        present = {name.upper(): name for name in names}
+        constants = {name: value for name, value in (given or {}).items() if value is not None}
+        missing: list[str] = []
+        self._steps = list(self._plan(present, constants, missing))
+        if missing:
+            raise MissingColumnError(
+                f"table {table_of(table).name} needs {', '.join(missing)}, which the file lacks"
+                + (" and the caller did not give" if len(missing) == 1 else ""),
+                file=file,
+                hdu=hdu,
+                column=missing[0] if len(missing) == 1 else None,
+            )
+        needed = [step.file_column for step in self._steps if step.file_column]
+        needed += [raw for step in self._steps for _, raw in step.inputs if raw]
+        self.needed = list(dict.fromkeys(needed))
+
+    def _plan(self, present: Mapping[str, str], constants: Mapping[str, Any], missing: list[str]) -> Iterator[_Step]:
+        """Decide for each column where its values come from; derived columns come last."""
+        derived = []
+        columns = table_of(self.table).columns
+        for item in columns:
+            source = source_of(item)
+            dtype = database_dtype(item)
+            length = getattr(item.type, "length", None)
+            found = next((present[name] for name in source.names if name in present), None)
+            if source.given is not None and source.given in constants:
+                yield _Step(item.name, dtype, length, source, constant=constants[source.given])
+            elif found is not None:
+                yield _Step(item.name, dtype, length, source, file_column=found)
+            elif source.derive is not None:
+                inputs = [
+                    (name, None if name in columns else present.get(name.upper())) for name in parameters(source.derive)
+                ]
+                absent = [name.upper() for name, raw in inputs if name not in columns and raw is None]
+                missing += [f"{item.name.upper()} (or {', '.join(absent)})"] if absent else []
+                derived.append(_Step(item.name, dtype, length, source, inputs=tuple(inputs)))
+            elif source.has_default:
+                yield _Step(item.name, dtype, length, source, constant=source.default)
+            else:
+                missing.append(" or ".join(source.names) if source.names else item.name.upper())
+        yield from derived
+
+    def convert(
+        self, data: TableLike, rows: npt.NDArray[np.integer[Any]] | int = 0, rejects: Rejects | None = None
+    ) -> Columns:
+        """Convert a piece of the file.
+
+        Parameters
+        ----------
+        data : table-like
+            The columns that `needed` names, all of one length.
+        rows : int or array of int
+            Row in the file of the first of them, or of each.
+        rejects : Rejects, optional
+            Collects the rows that violate a rule; they are left out. By default the first such row is an error.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            In the order of the table's columns. Text is S, UTF-8, without trailing blanks.
+
+        Raises
+        ------
+        ValueRejectedError
+            If a value does not fit its column.
+        """
+        # A table that needs no column of the file still has the length of the data.
+        length = len(data[self.needed[0]]) if self.needed else len(data)
+        numbers = np.arange(rows, rows + length) if isinstance(rows, int) else np.asarray(rows)
+        result: Columns = {}
+        good = np.ones(length, dtype=np.bool_)
+        for step in self._steps:
+            try:
+                result[step.name] = self._make(step, data, result, numbers, good, rejects)
+            except InputError as error:
+                error.file, error.hdu = self.file, self.hdu
+                error.column = error.column or step.file_column or step.name.upper()
+                raise
+        ordered = {item.name: result[item.name] for item in table_of(self.table).columns}
+        return ordered if good.all() else {name: values[good] for name, values in ordered.items()}
+
+    def _make(
+        self,
+        step: _Step,
+        data: TableLike,
+        result: Columns,
+        numbers: npt.NDArray[np.integer[Any]],
+        good: npt.NDArray[np.bool_],
+        rejects: Rejects | None,
+    ) -> Array:
+        if step.inputs:
+            inputs = {name: result[name] if raw is None else np.asarray(data[raw]) for name, raw in step.inputs}
+            derive = step.source.derive
+            return np.asarray(derive(**inputs)) if derive else np.empty(0)
+        values: Any
+        if step.file_column is None:
+            values = text_array(step.constant) if isinstance(step.constant, str) else np.asarray(step.constant)
+            values = np.broadcast_to(values, (numbers.size,))
+        else:
+            values = data[step.file_column]
+            if step.source.element is not None:
+                if values.ndim != 2 or values.shape[1] <= step.source.element:
+                    raise ValueRejectedError(f"expected a vector of more than {step.source.element} elements")
+                values = values[:, step.source.element]
+        done = cast(values, step.dtype, step.length, step.source.choices, self.nan_zero and step.source.nan_zero)
+        if done.nonfinite:
+            self.nonfinite[step.name] = self.nonfinite.get(step.name, 0) + done.nonfinite
+        if done.bad is not None:
+            bad = numbers[done.bad]
+            if rejects is None:
+                raise ValueRejectedError(done.describe(values), row=int(bad[0]))
+            rejects.add(bad[good[done.bad]], step.file_column or step.name.upper(), done.reason)
+            good &= ~done.bad
+        return done.values
+
+    def report(self) -> None:
+        """Log how many values were not finite, column by column."""
+        for name, count in self.nonfinite.items():
+            logger.info(
+                "%s: %d values of %s.%s were not finite and became -9999.0",
+                self.file or "data",
+                count,
+                table_of(self.table).name,
+                name,
+            )

@@ -1,0 +1,171 @@
+"""Files as chunks of columns: what all readers have in common, and which reader a file takes."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import shutil
+import tempfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from specprod.errors import FormatError, MissingFileError
+
+__all__ = ["Chunk", "TableReader", "open_table", "unpacked"]
+
+
+class Chunk(Mapping[str, npt.NDArray[Any]]):
+    """Some rows of a file; a column is taken out of them when it is asked for.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Columns of the file.
+    start : int
+        Row in the file of the first row.
+    size : int
+        Number of rows.
+    index : numpy.ndarray of int, optional
+        The rows of these that count, after a filter; all by default.
+    """
+
+    def __init__(self, names: list[str], start: int, size: int, index: npt.NDArray[np.int64] | None = None) -> None:
+        self.names = names
+        self.start = start
+        self.size = size
+        self.index = index
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return self.size if self.index is None else self.index.size
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        raise KeyError(name)
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Row in the file of each row that counts, counted from 0."""
+        return self.start + (np.arange(self.size) if self.index is None else self.index)
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> Self:
+        """Leave out all rows but these, given as indexes into the rows that count so far."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return self._with_index(chosen if self.index is None else self.index[chosen])
+
+    @abstractmethod
+    def _with_index(self, index: npt.NDArray[np.int64]) -> Self:
+        """Return the same rows under another index."""
+
+
+class TableReader(ABC):
+    """A table in a file, read in chunks.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file, as it was asked for.
+    hdu : str, int or None
+        The HDU, for messages.
+    names : list of str
+        Its columns.
+    header : mapping
+        Keywords of the table.
+    """
+
+    path: Path
+    hdu: str | int | None
+    names: list[str]
+    header: Mapping[str, Any]
+
+    @abstractmethod
+    def chunks(self, size: int, start: int = 0) -> Iterator[Chunk]:
+        """Yield the rows from `start` on in chunks of `size` rows, the last one perhaps shorter."""
+
+    @abstractmethod
+    def datasum(self) -> int:
+        """Compute the checksum of the data, by the rule of the FITS keyword DATASUM."""
+
+    @property
+    @abstractmethod
+    def nrows(self) -> int:
+        """Number of rows."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give a path whose bytes are not compressed: `path` itself, or a temporary file for one that is gzipped.
+
+    The temporary file stands in ``TMPDIR``, so that memory does not grow with the file.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FormatError
+        If it is truncated or corrupt.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(2) != b"\x1f\x8b":
+                yield path
+                return
+    except FileNotFoundError as error:
+        raise MissingFileError("no such file", file=path) from error
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror}", file=path) from error
+    with tempfile.NamedTemporaryFile(prefix="specprod-", suffix=path.with_suffix("").suffix) as plain:
+        try:
+            with gzip.open(path, "rb") as packed:
+                shutil.copyfileobj(packed, plain, 1 << 20)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise FormatError(f"the gzip stream is truncated or corrupt ({error})", file=path) from error
+        plain.flush()
+        yield Path(plain.name)
+
+
+def open_table(path: str | Path, hdu: str | int = 1) -> TableReader:
+    """Open a table for reading in chunks.
+
+    Parameters
+    ----------
+    path : str or path
+        A FITS file, plain or gzipped, or one whose images are tile-compressed (``.fz``); an ECSV or a CSV file.
+    hdu : str or int
+        Name or number of the HDU; text files have none.
+
+    Returns
+    -------
+    TableReader
+        To be closed by its user; it is a context manager.
+
+    Raises
+    ------
+    MissingFileError, FormatError, MissingHDUError
+    """
+    path = Path(path)
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".csv", ".ecsv")):
+        from specprod.reading.text import TextTable
+
+        return TextTable(path)
+    from specprod.reading.fits import FitsTable
+
+    return FitsTable(path, hdu)

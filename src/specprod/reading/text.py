@@ -1,0 +1,85 @@
+"""Tables in ECSV and CSV files, read by astropy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specprod.errors import FormatError
+from specprod.reading.fits import datasum
+from specprod.reading.tables import Chunk, TableReader, unpacked
+
+__all__ = ["TextTable"]
+
+_BLOCK = 1 << 22
+
+
+class TextChunk(Chunk):
+    """Rows of an astropy table."""
+
+    def __init__(self, table: Any, start: int, index: npt.NDArray[np.int64] | None = None) -> None:
+        super().__init__(list(table.colnames), start, len(table), index)
+        self.table = table
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        column = self.table[name]
+        values = np.ma.masked_array(column.data) if np.ma.isMaskedArray(column) else np.asarray(column)
+        return values if self.index is None else values[self.index]
+
+    def _with_index(self, index: npt.NDArray[np.int64]) -> TextChunk:
+        return TextChunk(self.table, self.start, index)
+
+
+class TextTable(TableReader):
+    """A table in an ECSV or CSV file, plain or gzipped.
+
+    Such files hold summaries of some thousand rows, and are held in memory as a whole: the types of the columns of a CSV
+    file are known only once all of it is seen.
+
+    Raises
+    ------
+    MissingFileError, FormatError
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.hdu = None
+        with unpacked(path):
+            self.names = list(self._table.colnames)
+        self.header = dict(self._table.meta)
+
+    @cached_property
+    def _table(self) -> Any:
+        from astropy.io import ascii as text
+        from astropy.table import Table
+
+        kind = "ascii.ecsv" if self.path.name.lower().removesuffix(".gz").endswith(".ecsv") else "ascii.csv"
+        options = {} if kind == "ascii.ecsv" else {"guess": False}
+        with unpacked(self.path) as plain:
+            try:
+                return Table.read(plain, format=kind, **options)
+            except (text.InconsistentTableError, ValueError, KeyError, TypeError, IndexError, OSError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise FormatError(
+                    f"cannot be read as {kind.removeprefix('ascii.')}: {reason}", file=self.path
+                ) from error
+
+    @property
+    def nrows(self) -> int:
+        """Number of rows."""
+        return len(self._table)
+
+    def chunks(self, size: int, start: int = 0) -> Iterator[Chunk]:
+        """Yield the rows from `start` on in chunks of `size` rows."""
+        for first in range(start, self.nrows, size):
+            yield TextChunk(self._table[first : first + size], first)
+
+    def datasum(self) -> int:
+        """Compute the checksum of the file, by the rule of DATASUM."""
+        with unpacked(self.path) as plain, plain.open("rb") as stream:
+            return datasum(iter(lambda: stream.read(_BLOCK), b""))
