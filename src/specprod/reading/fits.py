@@ -111,16 +111,17 @@ class FitsTable(TableReader):
     ----------
     path : path
         The file, plain or gzipped.
-    hdu : str or int
-        Name or number of the HDU.
+    hdu : str, int or tuple of str
+        Name or number of the HDU, or names of which the first that is there counts.
 
     Raises
     ------
     MissingFileError, FormatError, MissingHDUError
     """
 
-    def __init__(self, path: Path, hdu: str | int) -> None:
-        self.path, self.hdu = path, hdu
+    def __init__(self, path: Path, hdu: str | int | tuple[str, ...]) -> None:
+        self._wanted = hdu if isinstance(hdu, tuple) else (hdu,)
+        self.path, self.hdu = path, " or ".join(map(str, self._wanted))
         with contextlib.ExitStack() as stack:
             plain = stack.enter_context(unpacked(path))
             self._inspect(plain)
@@ -137,10 +138,12 @@ class FitsTable(TableReader):
                 raise FormatError("not a FITS file", file=self.path)
         try:
             with fitsio.FITS(str(plain)) as file:
-                if self.hdu not in file:
+                found = next((hdu for hdu in self._wanted if hdu in file), None)
+                if found is None:
                     names = ", ".join(str(item.get_extname()) or str(i) for i, item in enumerate(file))
                     raise MissingHDUError(f"no HDU {self.hdu}; the file has {names}", file=self.path)
-                table = file[self.hdu]
+                self.hdu = found
+                table = file[found]
                 self.header = dict(table.read_header())
                 offsets = table.get_offsets()
         except (OSError, ValueError, KeyError, UnicodeDecodeError, TypeError, SystemError) as error:

@@ -141,15 +141,15 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield Path(plain.name)
 
 
-def open_table(path: str | Path, hdu: str | int = 1) -> TableReader:
+def open_table(path: str | Path, hdu: str | int | tuple[str, ...] = 1) -> TableReader:
     """Open a table for reading in chunks.
 
     Parameters
     ----------
     path : str or path
         A FITS file, plain or gzipped, or one whose images are tile-compressed (``.fz``); an ECSV or a CSV file.
-    hdu : str or int
-        Name or number of the HDU; text files have none.
+    hdu : str, int or tuple of str
+        Name or number of the HDU, or names of which the first that is there counts; text files have none.
 
     Returns
     -------

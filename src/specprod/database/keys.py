@@ -1,0 +1,237 @@
+"""Keys and indexes, built after the rows, on several connections at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from specprod.database import ddl
+from specprod.database.failures import Retries, translated
+from specprod.database.schema import TABLES
+from specprod.errors import ConfigurationError, ConstraintError
+from specprod.model import SchemaMixin, table_of
+
+if TYPE_CHECKING:
+    from specprod.database.connection import Database
+
+__all__ = ["add_foreign_keys", "build_indexes", "build_key", "build_sky_index", "missing_keys"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Which keys and indexes there are.
+
+    Attributes
+    ----------
+    names : frozenset of str
+        Indexes and constraints.
+    invalid : frozenset of str
+        References that were added but not validated.
+    clustered : frozenset of str
+        Indexes on which their tables are clustered.
+    """
+
+    names: frozenset[str]
+    invalid: frozenset[str]
+    clustered: frozenset[str]
+
+    @classmethod
+    def of(cls, database: Database, connection: Connection) -> Keys:
+        """Ask the catalogue of the database."""
+        if not database.is_postgresql:
+            names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'").scalars()
+            return cls(frozenset(names), frozenset(), frozenset())
+        schema = {"schema": database.schema}
+        indexes = connection.execute(
+            sa.text(
+                "SELECT c.relname, i.indisclustered FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+                "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = :schema AND i.indisvalid"
+            ),
+            schema,
+        ).all()
+        constraints = connection.execute(
+            sa.text(
+                "SELECT k.conname, k.convalidated FROM pg_constraint k "
+                "JOIN pg_namespace n ON n.oid = k.connamespace WHERE n.nspname = :schema"
+            ),
+            schema,
+        ).all()
+        return cls(
+            frozenset(name for name, _ in [*indexes, *constraints]),
+            frozenset(name for name, valid in constraints if not valid),
+            frozenset(name for name, clustered in indexes if clustered),
+        )
+
+
+def _connection_for_builds(database: Database, connection: Connection) -> None:
+    """Give a session the memory that sorting for an index takes, unless the server's own setting is larger."""
+    if database.is_postgresql:
+        connection.exec_driver_sql(
+            "SELECT set_config('maintenance_work_mem', "
+            "greatest(pg_size_bytes(current_setting('maintenance_work_mem')), pg_size_bytes('256MB')) / 1024 || 'kB', "
+            "false)"
+        )
+    else:
+        connection.exec_driver_sql("PRAGMA threads = 2")
+
+
+def build_key(database: Database, cls: type[SchemaMixin], retries: Retries | None = None) -> None:
+    """Build the primary key of a table, if it is not there.
+
+    Raises
+    ------
+    ConstraintError
+        If a key occurs twice.
+    """
+    step = ddl.primary_key(database, cls)
+    if step is not None:
+        _build(database, cls, [step], retries or Retries())
+
+
+def build_indexes(
+    database: Database, cls: type[SchemaMixin], *, cluster: bool = True, retries: Retries | None = None
+) -> None:
+    """Cluster a table in the order of the sky, and build its key and indexes, as far as they are not there.
+
+    Clustering comes first: it rewrites the table and all indexes that it has.
+
+    Parameters
+    ----------
+    database : Database
+    cls : class
+        The table.
+    cluster : bool
+        Whether to rewrite the table in the order of its sky index. PostgreSQL only.
+    retries : Retries, optional
+
+    Raises
+    ------
+    ConstraintError
+        If a key occurs twice.
+    """
+    retries = retries or Retries()
+    _build_sky_index(database, cls, cluster, retries)
+    key = ddl.primary_key(database, cls)
+    _build(database, cls, [*([key] if key else []), *ddl.plain_indexes(database, cls)], retries)
+    with database.begin() as connection:
+        connection.exec_driver_sql(f"ANALYZE {database.name(cls)}")
+
+
+def build_sky_index(database: Database, table: str, ra: str, retries: Retries | None = None) -> None:
+    """Build the index of the sky of a table and cluster the table on it.
+
+    Parameters
+    ----------
+    database : Database
+    table : str
+        Name of the table.
+    ra : str
+        Its column of right ascension.
+    retries : Retries, optional
+
+    Raises
+    ------
+    ConfigurationError
+        If the table has no such positions.
+    """
+    cls = next((cls for cls in TABLES if table_of(cls).name == table), None)
+    if cls is None or cls.__sky__ is None or cls.__sky__[0] != ra:
+        raise ConfigurationError(f"table {table} has no positions with a right ascension {ra}")
+    _build_sky_index(database, cls, True, retries or Retries())
+
+
+def _build_sky_index(database: Database, cls: type[SchemaMixin], cluster: bool, retries: Retries) -> None:
+    sky = ddl.sky_index(database, cls)
+    if sky is None:
+        return
+    _build(database, cls, [sky], retries)
+    if cluster and database.is_postgresql:
+        retries.run(lambda: _cluster(database, cls, sky[0]), f"cluster of {table_of(cls).name}")
+
+
+def _cluster(database: Database, cls: type[SchemaMixin], index: str) -> None:
+    with database.begin() as connection:
+        if index in Keys.of(database, connection).clustered:
+            return
+        _connection_for_builds(database, connection)
+        connection.exec_driver_sql(f"CLUSTER {database.name(cls)} USING {database.quote(index)}")
+
+
+def _build(database: Database, cls: type[SchemaMixin], steps: Sequence[tuple[str, str]], retries: Retries) -> None:
+    for name, statement in steps:
+        retries.run(lambda name=name, statement=statement: _build_one(database, name, statement), f"index {name}")  # type: ignore[misc]
+
+
+def _build_one(database: Database, name: str, statement: str) -> None:
+    with database.begin() as connection:
+        if name in Keys.of(database, connection).names:
+            return
+        _connection_for_builds(database, connection)
+        start = time.monotonic()
+        connection.exec_driver_sql(statement)
+        logger.debug("%s built in %.2f s", name, time.monotonic() - start)
+
+
+def add_foreign_keys(database: Database, cls: type[SchemaMixin], retries: Retries | None = None) -> None:
+    """Add the references of a table, if they are not there; in SQLite, where they are part of the table, check them.
+
+    Raises
+    ------
+    ConstraintError
+        If a row refers to one that is not there; the message counts them and gives one.
+    """
+    retries = retries or Retries()
+    try:
+        for name, _, add, validate in ddl.foreign_keys(database, cls) if database.is_postgresql else ():
+            retries.run(lambda name=name, add=add: _build_one(database, name, add), f"reference {name}")  # type: ignore[misc]
+            retries.run(lambda name=name, validate=validate: _validate(database, name, validate), f"reference {name}")  # type: ignore[misc]
+    except ConstraintError as error:
+        with database.connect() as connection:
+            raise ConstraintError(next(orphans(database, connection, cls), str(error))) from error
+    if not database.is_postgresql:
+        with database.connect() as connection, translated():
+            for message in orphans(database, connection, cls):
+                raise ConstraintError(message)
+
+
+def _validate(database: Database, name: str, statement: str) -> None:
+    with database.begin() as connection:
+        if name in Keys.of(database, connection).invalid:
+            connection.exec_driver_sql(statement)
+
+
+def orphans(database: Database, connection: Connection, cls: type[SchemaMixin]) -> Iterator[str]:
+    """Describe, reference by reference, the rows that refer to one that is not there."""
+    table = table_of(cls)
+    for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
+        (element,) = key.elements
+        parent, (child,) = element.column, list(key.columns)
+        query = (
+            sa.select(sa.func.count(), sa.func.min(child))
+            .select_from(table)
+            .where(~sa.exists().where(parent == child).correlate(table))
+        )
+        count, example = connection.execute(query).one()
+        if count:
+            yield (
+                f"{count} rows of {table.name} refer to a {parent.table.name}.{parent.name} that is not there, "
+                f"for example {example}"
+            )
+
+
+def missing_keys(database: Database, connection: Connection, cls: type[SchemaMixin]) -> list[str]:
+    """Names of the keys, indexes and references that a table should have and has not, or not valid."""
+    keys = Keys.of(database, connection)
+    expected = [name for name, _ in ddl.plain_indexes(database, cls)]
+    expected += [step[0] for step in (ddl.primary_key(database, cls), ddl.sky_index(database, cls)) if step]
+    if database.is_postgresql:
+        expected += [name for name, *_ in ddl.foreign_keys(database, cls)]
+    return [name for name in expected if name not in keys.names or name in keys.invalid]

@@ -1,0 +1,74 @@
+"""The writer for PostgreSQL: binary COPY, into the table itself, or into a temporary one and from there on conflict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+from sqlalchemy import Connection
+
+from specprod.database.copying import BinaryPacker
+from specprod.database.writers import Counts, Writer
+from specprod.model import SchemaMixin
+from specprod.model.converting import Columns
+
+if TYPE_CHECKING:
+    from specprod.database.connection import Database
+
+__all__ = ["CopyWriter"]
+
+
+class CopyWriter(Writer):
+    """Writes columns by binary COPY; see `specprod.database.copying`."""
+
+    def __init__(self, database: Database, cls: type[SchemaMixin]) -> None:
+        super().__init__(database, cls)
+        self._packer = BinaryPacker(self.table)
+        self._names = ", ".join(database.quote(name) for name in self._packer.columns)
+        self._staging = database.quote(f"specprod_{self.table.name}")
+
+    def prepare(self, columns: Columns) -> tuple[int, list[memoryview]]:
+        """Pack columns for COPY."""
+        return len(next(iter(columns.values()))), self._packer.pack(columns)
+
+    def append(self, connection: Connection, prepared: tuple[int, list[memoryview]]) -> int:
+        """Insert rows and return their number."""
+        return self._copy(connection, self.database.name(self.cls), prepared)
+
+    def _copy(self, connection: Connection, name: str, prepared: tuple[int, list[memoryview]]) -> int:
+        driver = connection.connection.driver_connection
+        if not isinstance(driver, psycopg.Connection):
+            raise TypeError("COPY needs a connection of psycopg")
+        with (
+            driver.cursor() as cursor,
+            cursor.copy(f"COPY {name} ({self._names}) FROM STDIN (FORMAT BINARY)".encode()) as copy,
+        ):
+            for piece in self._packer.stream(prepared[1]):
+                copy.write(piece)
+        return prepared[0]
+
+    def _stage(self, connection: Connection, prepared: tuple[int, list[memoryview]]) -> str:
+        """Copy rows into the temporary table, which is as long-lived as the session, and empty after each transaction."""
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._staging} (LIKE {self.database.name(self.cls)}) "
+            "ON COMMIT DELETE ROWS"
+        )
+        connection.exec_driver_sql(f"TRUNCATE {self._staging}")
+        self._copy(connection, self._staging, prepared)
+        return f"INSERT INTO {self.database.name(self.cls)} ({self._names}) SELECT {self._names} FROM {self._staging} "
+
+    def insert_new(self, connection: Connection, prepared: tuple[int, list[memoryview]]) -> Counts:
+        """Insert the rows whose key is not there yet."""
+        insert = self._stage(connection, prepared)
+        inserted = connection.exec_driver_sql(insert + self.conflict(False, self._packer.columns)).rowcount
+        return Counts(inserted=inserted, unchanged=prepared[0] - inserted)
+
+    def upsert(self, connection: Connection, prepared: tuple[int, list[memoryview]]) -> Counts:
+        """Insert new rows, update those that differ."""
+        insert = self._stage(connection, prepared)
+        # xmax is 0 in a row that was inserted, and the number of our transaction in one that was updated.
+        result = connection.exec_driver_sql(
+            f"WITH done AS ({insert} {self.conflict(True, self._packer.columns)} RETURNING xmax = 0 AS new) "
+            "SELECT count(*) FILTER (WHERE new), count(*) FILTER (WHERE NOT new) FROM done"
+        ).one()
+        return Counts(result[0], result[1], prepared[0] - result[0] - result[1])

@@ -1,0 +1,151 @@
+"""The schema of a production: making it, recognising it, dropping it, granting access to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from specprod.database import ddl
+from specprod.database.failures import translated
+from specprod.errors import SchemaError
+from specprod.model import (
+    Exposure,
+    Fiberassign,
+    Frame,
+    Photometry,
+    Potential,
+    SchemaMixin,
+    Target,
+    Tile,
+    Version,
+    Zpix,
+    Ztile,
+    table_of,
+)
+
+if TYPE_CHECKING:
+    from specprod.database.connection import Database
+
+__all__ = ["TABLES", "check_roles", "create_tables", "drop_tables", "existing_tables", "grant"]
+
+logger = logging.getLogger(__name__)
+
+#: The tables of a production, each after those to which it refers.
+TABLES: Sequence[type[SchemaMixin]] = (
+    Version,
+    Tile,
+    Exposure,
+    Frame,
+    Photometry,
+    Target,
+    Ztile,
+    Zpix,
+    Fiberassign,
+    Potential,
+)
+
+
+def existing_tables(
+    database: Database, connection: Connection, classes: Iterable[type[SchemaMixin]] = TABLES
+) -> list[type[SchemaMixin]]:
+    """Find which tables are there.
+
+    Raises
+    ------
+    SchemaError
+        If a table has one of our names but is not ours: it lacks some of our columns.
+    """
+    inspector = sa.inspect(connection)
+    names = set(inspector.get_table_names(schema=database.schema))
+    views = set(inspector.get_view_names(schema=database.schema))
+    found = []
+    for cls in classes:
+        table = table_of(cls)
+        where = f"schema {database.schema}" if database.schema else str(database.url.database)
+        if table.name in views:
+            raise SchemaError(f"{where} holds a view named {table.name}, which is not ours")
+        if table.name not in names:
+            continue
+        columns = {item["name"] for item in inspector.get_columns(table.name, schema=database.schema)}
+        missing = [item.name for item in table.columns if item.name not in columns]
+        if missing:
+            raise SchemaError(
+                f"{where} holds a table {table.name} that is not of this package: it has no column "
+                f"{', '.join(missing[:3])}{'…' if len(missing) > 3 else ''}; choose another schema or file"
+            )
+        found.append(cls)
+    return found
+
+
+def create_tables(
+    database: Database, connection: Connection, classes: Iterable[type[SchemaMixin]] = TABLES
+) -> list[type[SchemaMixin]]:
+    """Create the schema and the tables that are not there yet, without keys and indexes.
+
+    Returns
+    -------
+    list
+        The tables that were created.
+    """
+    if database.is_postgresql and database.schema is not None:
+        exists = sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+        if connection.scalar(exists, {"name": database.schema}) is None:
+            connection.exec_driver_sql(f"CREATE SCHEMA {database.quote(database.schema)}")
+    there = existing_tables(database, connection, classes)
+    made = [cls for cls in classes if cls not in there]
+    for cls in made:
+        connection.exec_driver_sql(ddl.create_table(database, cls))
+        if database.is_postgresql:
+            for statement in ddl.comments(database, cls):
+                connection.exec_driver_sql(statement.replace("%", "%%"))
+    return made
+
+
+def drop_tables(
+    database: Database, connection: Connection, classes: Sequence[type[SchemaMixin]] = TABLES
+) -> list[type[SchemaMixin]]:
+    """Drop our tables, and nothing else that the schema holds.
+
+    Raises
+    ------
+    SchemaError
+        If a table is not ours, or something of somebody else's depends on one of ours.
+    """
+    there = existing_tables(database, connection, classes)
+    for cls in reversed(there):
+        try:
+            with translated():
+                connection.exec_driver_sql(f"DROP TABLE {database.name(cls)}")
+        except Exception as error:
+            raise SchemaError(f"table {table_of(cls).name} cannot be dropped: {error}") from error
+    return there
+
+
+def check_roles(database: Database, connection: Connection, roles: Sequence[str]) -> None:
+    """Make sure that roles exist.
+
+    Raises
+    ------
+    SchemaError
+        If one does not; the message names it.
+    """
+    if not database.is_postgresql:
+        return
+    for role in roles:
+        if connection.scalar(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": role}) is None:
+            raise SchemaError(f"role {role!r} does not exist on the server")
+
+
+def grant(database: Database, connection: Connection, roles: Sequence[str]) -> None:
+    """Let roles read the schema and all its tables."""
+    if not database.is_postgresql or database.schema is None:
+        return
+    check_roles(database, connection, roles)
+    schema = database.quote(database.schema)
+    for role in roles:
+        connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schema} TO {database.quote(role)}")
+        connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {database.quote(role)}")

@@ -1,0 +1,68 @@
+"""INSERT … ON CONFLICT for objects, as one statement for any number of rows and either database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import ClauseElement, Executable
+
+from specprod.model import Base, table_of
+
+__all__ = ["Upsert"]
+
+#: PostgreSQL's protocol counts the parameters of a statement in 16 bits; SQLite's own limit is lower in old versions.
+_MOST_PARAMETERS = {"postgresql": 65535, "sqlite": 32766}
+
+
+class Upsert(Executable, ClauseElement):
+    """A statement that inserts objects, and updates or leaves alone those whose key is there already.
+
+    Give it to ``execute()`` of a session or a connection. It is sent in as many pieces as the number of parameters of a
+    statement demands, all in the transaction of the caller.
+
+    Parameters
+    ----------
+    rows : sequence of objects
+        Of one class.
+    do_nothing : bool
+        Leave rows alone that are there, instead of updating them.
+    """
+
+    __visit_name__ = "upsert"
+    inherit_cache = False
+
+    def __init__(self, rows: Sequence[Base], do_nothing: bool = False) -> None:
+        kinds = {type(row) for row in rows}
+        if len(kinds) != 1:
+            raise ValueError(
+                f"expected objects of one class, found {', '.join(sorted(k.__name__ for k in kinds)) or 'none'}"
+            )
+        self.table = table_of(kinds.pop())  # type: ignore[arg-type]
+        names = [item.name for item in self.table.columns]
+        self.rows = [{name: getattr(row, name) for name in names} for row in rows]
+        self.do_nothing = do_nothing
+
+    def statements(self, dialect: str) -> Iterator[postgresql.Insert | sqlite.Insert]:
+        """Yield the pieces for a dialect."""
+        size = _MOST_PARAMETERS[dialect] // len(self.table.columns)
+        for start in range(0, len(self.rows), size):
+            yield self._statement(dialect, self.rows[start : start + size])
+
+    def _statement(self, dialect: str, rows: list[dict[str, Any]]) -> postgresql.Insert | sqlite.Insert:
+        make = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        statement = make(self.table).values(rows)
+        key = list(self.table.primary_key.columns)
+        if self.do_nothing:
+            return statement.on_conflict_do_nothing(index_elements=key)
+        new = {item.name: statement.excluded[item.name] for item in self.table.columns if not item.primary_key}
+        return statement.on_conflict_do_update(index_elements=key, set_=new)
+
+    def _execute_on_connection(
+        self, connection: sa.Connection, distilled_params: Any, execution_options: Any
+    ) -> sa.CursorResult[Any]:
+        """Execute the pieces; SQLAlchemy calls this of everything that is given to ``execute()``."""
+        results = [connection.execute(item) for item in self.statements(connection.dialect.name)]
+        return results[-1]

@@ -1,0 +1,312 @@
+"""The engine of all loads: a file in chunks, read and converted beside the write of the chunk before."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection
+
+from specprod.database.failures import Retries
+from specprod.database.writers import Counts, Writer, writer_for
+from specprod.model import SchemaMixin, table_of
+from specprod.model.converting import Converter, Rejects
+from specprod.reading.tables import Chunk, TableReader, open_table
+
+if TYPE_CHECKING:
+    from specprod.database.connection import Database
+
+__all__ = ["FileLoad", "Ledger", "Loader", "NoLedger", "NoProgress", "Piece", "Progress", "prefetched"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Rows of a chunk that stay, as indexes into it.
+RowFilter = Callable[[Chunk], npt.NDArray[np.integer[Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class FileLoad:
+    """One file to be loaded into one table.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    hdu : str, int or tuple of str
+        See `specprod.reading.open_table`.
+    table : class
+    given : mapping
+        Values for all rows, such as ``survey="main"``.
+    row_filter : callable, optional
+        Gives the indexes of the rows of a chunk that stay. All by default.
+    only_new : bool
+        Whether rows whose key is in the table already are left out; otherwise they are an error.
+    nan_zero : bool
+        Whether columns that say so take NaN as zero, as loads of tiles do.
+    """
+
+    path: Path
+    hdu: str | int | tuple[str, ...]
+    table: type[SchemaMixin]
+    given: Mapping[str, Any] = field(default_factory=dict)
+    row_filter: RowFilter | None = None
+    only_new: bool = False
+    nan_zero: bool = False
+
+
+@dataclass
+class Piece:
+    """A chunk that is ready to be written.
+
+    Attributes
+    ----------
+    first, last : int
+        Its rows in the file, `last` not included.
+    rows : int
+        How many of them are to be written.
+    prepared : object
+        What the writer takes.
+    rejects : Rejects
+        Rows that violate a rule.
+    """
+
+    first: int
+    last: int
+    rows: int
+    prepared: Any
+    rejects: Rejects
+
+
+class Progress(Protocol):
+    """What a load tells of its progress."""
+
+    def start(self, load: FileLoad, rows: int) -> None:
+        """A file is begun, of which that many rows are left."""
+
+    def advance(self, load: FileLoad, rows: int) -> None:
+        """That many rows of the file are done."""
+
+
+class NoProgress:
+    """Tells nothing."""
+
+    def start(self, load: FileLoad, rows: int) -> None:
+        """Do nothing."""
+
+    def advance(self, load: FileLoad, rows: int) -> None:
+        """Do nothing."""
+
+
+class Ledger(Protocol):
+    """Keeps what was loaded, in the transaction of the rows themselves."""
+
+    def begin(self, load: FileLoad, reader: TableReader) -> int:
+        """Begin a file, and return its first row that is not loaded yet."""
+
+    def has(self, connection: Connection, load: FileLoad, piece: Piece) -> bool:
+        """Whether a piece is in the ledger: a commit can succeed although its answer is lost."""
+
+    def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
+        """Record a piece, in the transaction of its rows."""
+
+    def finish(self, load: FileLoad, counts: Counts) -> None:
+        """End a file."""
+
+
+class NoLedger:
+    """Keeps nothing, for loads into a database that are not to be resumed."""
+
+    def begin(self, load: FileLoad, reader: TableReader) -> int:
+        """Begin at the first row."""
+        return 0
+
+    def has(self, connection: Connection, load: FileLoad, piece: Piece) -> bool:
+        """Know of no piece."""
+        return False
+
+    def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
+        """Do nothing."""
+
+    def finish(self, load: FileLoad, counts: Counts) -> None:
+        """Do nothing."""
+
+
+_END = object()
+
+
+def prefetched(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+    """Run an iterator in a thread of its own, at most `depth` items ahead.
+
+    An exception of the iterator is raised here; when the consumer leaves, the thread ends.
+    """
+    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put((None, item)):
+                    return
+            put((None, _END))
+        except BaseException as error:
+            put((error, _END))
+
+    thread = threading.Thread(target=produce, name="reader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            error, item = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+class Loader:
+    """Loads files into tables.
+
+    Parameters
+    ----------
+    database : Database
+    chunksize : int
+        Rows of a file that are read, converted and committed at a time.
+    ledger : Ledger, optional
+    rejects : callable, optional
+        Takes the rows that violate a rule (the load and its `Rejects`); without it the first such row stops the load.
+    retries : Retries, optional
+    progress : Progress, optional
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        chunksize: int = 50000,
+        ledger: Ledger | None = None,
+        rejects: Callable[[FileLoad, Rejects], None] | None = None,
+        retries: Retries | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.database = database
+        self.chunksize = chunksize
+        self.ledger: Ledger = ledger or NoLedger()
+        self.rejects = rejects
+        self.retries = retries or Retries()
+        self.progress: Progress = progress or NoProgress()
+
+    def load(self, load: FileLoad) -> Counts:
+        """Load a file, from the first row on that the ledger does not have.
+
+        Parameters
+        ----------
+        load : FileLoad
+
+        Returns
+        -------
+        Counts
+            Of the rows that this call wrote.
+
+        Raises
+        ------
+        InputError, DatabaseError, LedgerError
+            The chunks before the one that failed stay, with their entries in the ledger.
+        """
+        return self.load_all([load])[load]
+
+    def load_all(self, loads: Iterable[FileLoad]) -> dict[FileLoad, Counts]:
+        """Load files one after the other; while one chunk is written, the next is read and converted, across files.
+
+        Parameters
+        ----------
+        loads : iterable of FileLoad
+
+        Returns
+        -------
+        dict of FileLoad to Counts
+        """
+        totals: dict[FileLoad, Counts] = {}
+        for load, piece in prefetched(self._all_pieces(loads)):
+            if piece is None:
+                totals.setdefault(load, Counts())
+                self.ledger.finish(load, totals[load])
+            else:
+                counts = self._write(load, writer_for(self.database, load.table), piece)
+                totals[load] = totals.get(load, Counts()) + counts
+                self.progress.advance(load, piece.last - piece.first)
+        return totals
+
+    def _all_pieces(self, loads: Iterable[FileLoad]) -> Iterator[tuple[FileLoad, Piece | None]]:
+        """Yield the pieces of each file, and None at its end."""
+        for load in loads:
+            start_time = time.monotonic()
+            with open_table(load.path, load.hdu) as reader:
+                converter = Converter(
+                    load.table,
+                    reader.names,
+                    load.given,
+                    file=str(load.path),
+                    hdu=reader.hdu,
+                    nan_zero=load.nan_zero,
+                )
+                writer = writer_for(self.database, load.table)
+                start = self.ledger.begin(load, reader)
+                self.progress.start(load, reader.nrows - start)
+                for chunk in reader.chunks(self.chunksize, start):
+                    yield load, self._piece(load, chunk, converter, writer)
+            converter.report()
+            yield load, None
+            logger.info("%s: %s done in %.1f s", load.path, table_of(load.table).name, time.monotonic() - start_time)
+
+    def _piece(self, load: FileLoad, chunk: Chunk, converter: Converter, writer: Writer) -> Piece:
+        kept = chunk if load.row_filter is None else chunk.take(load.row_filter(chunk))
+        rejects = Rejects()
+        columns = converter.convert(kept, kept.rows, rejects if self.rejects else None)
+        rows = len(next(iter(columns.values())))
+        prepared = writer.prepare(columns) if rows else None
+        return Piece(chunk.start, chunk.start + chunk.size, rows, prepared, rejects)
+
+    def _write(self, load: FileLoad, writer: Writer, piece: Piece) -> Counts:
+        attempts = 0
+
+        def transaction() -> Counts:
+            nonlocal attempts
+            attempts += 1
+            with self.database.begin() as connection:
+                if attempts > 1 and self.ledger.has(connection, load, piece):
+                    return Counts(inserted=piece.rows)
+                if self.database.is_postgresql:
+                    # A crash of the server may lose the last commits, but rows and ledger together: nothing is torn.
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                counts = Counts()
+                if piece.rows and load.only_new:
+                    counts = writer.insert_new(connection, piece.prepared)
+                elif piece.rows:
+                    counts = Counts(inserted=writer.append(connection, piece.prepared))
+                self.ledger.record(connection, load, piece, counts)
+                return counts
+
+        counts = self.retries.run(transaction, f"chunk of {load.path.name}, rows {piece.first} to {piece.last}")
+        if self.rejects is not None and piece.rejects.rows:
+            self.rejects(load, piece.rejects)
+        return counts

@@ -1,0 +1,160 @@
+"""Where the files of a production stand below its root."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from specprod.configuration import Production
+from specprod.errors import MissingFileError
+
+__all__ = ["ProductionTree", "RedshiftFile", "with_or_without_gz"]
+
+
+def with_or_without_gz(path: Path) -> Path:
+    """Find a file under its name, or under that name with ``.gz`` added or taken away.
+
+    Raises
+    ------
+    MissingFileError
+        If there is neither.
+    """
+    other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(path.name + ".gz")
+    for candidate in (path, other):
+        if candidate.is_file():
+            return candidate
+    raise MissingFileError(f"no such file, nor {other.name}", file=path)
+
+
+@dataclass(frozen=True)
+class RedshiftFile:
+    """A redshift catalogue, and what its name says of all its rows.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    survey, program : str or None
+        None in a catalogue that holds several.
+    """
+
+    path: Path
+    survey: str | None = None
+    program: str | None = None
+
+
+@dataclass(frozen=True)
+class ProductionTree:
+    """The files of a production.
+
+    Attributes
+    ----------
+    root : pathlib.Path
+        What the survey calls ``DESI_ROOT``.
+    production : Production
+        Its name, and the versions of the data that go with it.
+    """
+
+    root: Path
+    production: Production
+
+    @property
+    def redux(self) -> Path:
+        """Directory of the reductions."""
+        return self.root / "spectro" / "redux" / self.production.specprod
+
+    @property
+    def potential_targets(self) -> Path:
+        """Directory of the photometry of all potential targets."""
+        name = self.production
+        vac = self.root / "vac" / name.release / "lsdr9-photometry"
+        return vac / name.specprod / name.photometry / "potential-targets"
+
+    def tiles(self) -> Path:
+        """Find the tiles file; some productions have it as CSV only."""
+        path = self.redux / f"tiles-{self.production.specprod}.fits"
+        return path if path.exists() or not path.with_suffix(".csv").exists() else path.with_suffix(".csv")
+
+    def exposures(self) -> Path:
+        """Find the exposures file, with exposures and frames."""
+        return self.redux / f"exposures-{self.production.specprod}.fits"
+
+    def tractorphot(self) -> list[Path]:
+        """Find the files of Tractor photometry."""
+        return _all(self.potential_targets / "tractorphot", "tractorphot*.fits")
+
+    def targetphot(self) -> list[Path]:
+        """Find the files of targeting photometry."""
+        directory = self.potential_targets
+        if self.production.target_summary:
+            return _all(directory, f"targetphot-potential-{self.production.specprod}.fits")
+        return _all(directory, "targetphot-potential-*.fits")
+
+    def redshifts(self, kind: str) -> tuple[list[RedshiftFile], bool]:
+        """Find the redshift catalogues.
+
+        Parameters
+        ----------
+        kind : str
+            ``zpix`` or ``ztile``.
+
+        Returns
+        -------
+        files : list of RedshiftFile
+        complete : bool
+            Whether it is one catalogue of everything, which says itself which spectra are primary.
+
+        Raises
+        ------
+        MissingFileError
+            If there are none.
+        """
+        name = self.production
+        whole = {"zpix": "zall-pix", "ztile": "zall-tilecumulative"}[kind]
+        version = name.redshift.partition("/")[2]
+        if name.redshift.startswith("zcat/"):
+            directory = self.root / "vac" / name.release / "zcat" / name.specprod / version
+            path = directory / f"{whole}-{name.release}-vac.fits"
+        else:
+            directory = self.redux / "zcatalog" / version
+            path = directory / f"{whole}-{name.specprod}.fits"
+        if path.exists() or path.with_name(path.name + ".gz").exists():
+            return [RedshiftFile(with_or_without_gz(path))], True
+        pattern = {"zpix": r"zpix-(\w+?)-(\w+)\.fits", "ztile": r"ztile-(\w+?)-(\w+)-cumulative\.fits"}[kind]
+        files = []
+        for candidate in sorted(directory.glob(f"{kind}-*.fits")) if directory.is_dir() else []:
+            match = re.fullmatch(pattern, candidate.name)
+            if match:
+                files.append(RedshiftFile(candidate, match[1], match[2]))
+        if not files:
+            raise MissingFileError(f"no such file, nor any {kind}-*.fits beside it", file=path)
+        return files, False
+
+    def fiberassign(self, tileid: int) -> Path:
+        """Find the fiber assignment of a tile.
+
+        Raises
+        ------
+        MissingFileError
+            If there is none; the message names the places.
+        """
+        tiles = self.production.tiles
+        base = self.root / "target" / "fiberassign" / "tiles"
+        places = [base / "tags" / tiles, base / tiles, base / "branches" / tiles]
+        if tiles == "trunk":
+            places = [base / "trunk"]
+        directory = next((place for place in places if place.is_dir()), None)
+        if directory is None:
+            names = ", ".join(str(place.relative_to(self.root)) for place in places)
+            raise MissingFileError(f"no directory of fiber assignments: {names}", file=self.root)
+        number = f"{tileid:06d}"
+        return with_or_without_gz(directory / number[:3] / f"fiberassign-{number}.fits.gz")
+
+
+def _all(directory: Path, pattern: str) -> list[Path]:
+    if not directory.is_dir():
+        raise MissingFileError("no such directory", file=directory)
+    files = sorted(directory.glob(pattern)) or sorted(directory.glob(f"{pattern}.gz"))
+    if not files:
+        raise MissingFileError(f"holds no {pattern}", file=directory)
+    return files
