@@ -1,0 +1,129 @@
+"""Synthetic productions: trees of files like those of a survey, of any size, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from specprod.sample.layout import LAYOUTS, Layout
+from specprod.sample.production import Production, Settings
+from specprod.sample.tables import Tree, make_room
+
+__all__ = ["LAYOUTS", "Layout", "SampleSummary", "write_sample"]
+
+
+@dataclass(frozen=True)
+class SampleSummary:
+    """What `write_sample` wrote.
+
+    Attributes
+    ----------
+    root : pathlib.Path
+        The directory.
+    files : tuple of pathlib.Path
+        Files, relative to `root`.
+    rows : dict
+        Number of rows by kind of table.
+    bytes : int
+        Size of all files.
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    rows: dict[str, int]
+    bytes: int
+
+
+def write_sample(
+    root: str | Path,
+    *,
+    specprod: str | Layout = "sample",
+    tiles: int = 3,
+    targets_per_tile: int = 200,
+    potentials_per_tile: int = 500,
+    sky_fibers: int | None = None,
+    sky_targets: int | None = None,
+    radius: float | None = None,
+    seed: int = 1,
+    compressed: bool = True,
+    split: bool = False,
+    extension: bool = False,
+    compact: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> SampleSummary:
+    """Write a synthetic production.
+
+    Parameters
+    ----------
+    root : path
+        Directory to write into; it is made. What a survey calls DESI_ROOT.
+    specprod : str or Layout, optional
+        Name of the production: a known one has its own layout, any other name that of "sample"; or the layout itself.
+    tiles : int, optional
+        Tiles with redshifts. One tile more is in the list of tiles, without a valid exposure and smaller.
+    targets_per_tile : int, optional
+        Targets of a tile that get a fiber, not counting sky.
+    potentials_per_tile : int, optional
+        Targets of a tile that a fiber reaches, not counting sky.
+    sky_fibers, sky_targets : int, optional
+        Fibers on sky, and sky positions that a fiber reaches; a fifth of the numbers of targets by default.
+    radius : float, optional
+        Radius of a tile in degrees; by default that of the survey, 1.6, for 5000 potential targets and more, and less
+        for fewer.
+    seed : int, optional
+        Other seeds give other targets. The same arguments give the same bytes.
+    compressed : bool, optional
+        Whether every second fiberassign file is compressed.
+    split : bool, optional
+        Write redshift catalogues for each survey and program instead of one for all; their primary columns do not
+        count.
+    extension : bool, optional
+        Have tiles of the programs dark1b and bright1b too.
+    compact : bool, optional
+        Leave out light curves and aperture fluxes, which are most of the volume and which no table holds.
+    overwrite : bool, optional
+        Replace a sample that is there already. Only files that this function wrote are removed.
+    progress : callable, optional
+        Called with the number of tiles written and the number of all tiles.
+
+    Returns
+    -------
+    SampleSummary
+
+    Raises
+    ------
+    ConfigurationError
+        If the numbers do not fit each other, or the directory is not empty, or it is to be overwritten and does not
+        hold a sample.
+    """
+    layout = specprod if isinstance(specprod, Layout) else LAYOUTS.get(specprod, LAYOUTS["sample"].named(specprod))
+    root = Path(root)
+    settings = Settings(
+        layout=layout,
+        tiles=tiles,
+        targets=potentials_per_tile,
+        assigned=targets_per_tile,
+        sky_targets=max(potentials_per_tile // 5, targets_per_tile // 5) if sky_targets is None else sky_targets,
+        sky_fibers=targets_per_tile // 5 if sky_fibers is None else sky_fibers,
+        radius=max(0.2, min(1.0, potentials_per_tile / 5000) ** 0.5 * 1.6) if radius is None else radius,
+        seed=seed,
+        compressed=compressed,
+        split=split,
+        extension=extension,
+        compact=compact,
+    )
+    make_room(root, overwrite)
+    with Tree(root) as tree:
+        production = Production(settings, tree)
+        production.write_observations()
+        done = 0
+        for cluster in production.clusters():
+            production.write_cluster(cluster)
+            done += len(cluster)
+            if progress is not None:
+                progress(done, len(production.plan))
+        tree.write_manifest()
+    size = sum((root / path).stat().st_size for path in tree.files)
+    return SampleSummary(root, tuple(tree.files), dict(tree.rows), size)
