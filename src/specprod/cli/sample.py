@@ -32,6 +32,10 @@ Examples:
 @click.option("--seed", default=1, show_default=True, help="Another seed, other targets; the same, the same bytes.")
 @click.option("--split", is_flag=True, help="Redshift catalogues for each survey and program, none for all.")
 @click.option("--extension", is_flag=True, help="Have tiles of the programs dark1b and bright1b too.")
+@click.option("--tile-inputs", is_flag=True, help="Write what loads of single tiles read, too.")
+@click.option(
+    "--brick-sources", default=20, show_default=True, help="Sources in a brick besides those of targets (tile inputs)."
+)
 @click.option("--gzip/--no-gzip", "compressed", default=True, help="Compress every second fiberassign file.")
 @click.option("--compact", is_flag=True, help="Leave out light curves and aperture fluxes, which no table holds.")
 @click.option("--overwrite", is_flag=True, help="Replace a sample that is there already.")

@@ -50,6 +50,8 @@ def write_sample(
     split: bool = False,
     extension: bool = False,
     compact: bool = False,
+    tile_inputs: bool = False,
+    brick_sources: int = 20,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleSummary:
@@ -83,6 +85,11 @@ def write_sample(
         Have tiles of the programs dark1b and bright1b too.
     compact : bool, optional
         Leave out light curves and aperture fluxes, which are most of the volume and which no table holds.
+    tile_inputs : bool, optional
+        Write what loads of single tiles read, too: redrock files, target catalogues, the Legacy Surveys' catalogues.
+        Always so for "daily".
+    brick_sources : int, optional
+        Sources of the Legacy Surveys in a brick besides those of which targets are chosen.
     overwrite : bool, optional
         Replace a sample that is there already. Only files that this function wrote are removed.
     progress : callable, optional
@@ -113,6 +120,8 @@ def write_sample(
         split=split,
         extension=extension,
         compact=compact,
+        tile_inputs=tile_inputs or layout.redshift == "daily",
+        brick_sources=brick_sources,
     )
     make_room(root, overwrite)
     with Tree(root) as tree:
@@ -124,6 +133,7 @@ def write_sample(
             done += len(cluster)
             if progress is not None:
                 progress(done, len(production.plan))
+        production.finish()
         tree.write_manifest()
     size = sum((root / path).stat().st_size for path in tree.files)
     return SampleSummary(root, tuple(tree.files), dict(tree.rows), size)

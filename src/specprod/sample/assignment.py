@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from specprod.sample.tables import Card
 __all__ = [
     "Assignment",
     "assign",
-    "catalogue_directories",
+    "catalogue_paths",
     "fiberassign_columns",
     "fiberassign_tables",
+    "prefix",
     "targeting",
 ]
 
@@ -67,16 +69,14 @@ def targeting(sources: Sources, survey: str, program: str, seed: int) -> dict[st
     }
 
 
-def catalogue_directories(tile: Tile) -> dict[str, str]:
-    """Target catalogues of a tile by key of the fiberassign header, relative to the root."""
-    catalogues = "target/catalogs"
-    kind = f"targets/{tile.survey}"
-    secondary = "secondary/sv1" if tile.survey == "sv1" else "secondary"
+def catalogue_paths(tile: Tile) -> dict[str, Path]:
+    """Target catalogues of a tile by key of the fiberassign header, below the root: directories, and a file for ToO."""
+    dr9 = Path(f"target/catalogs/dr9/1.1.1/targets/{tile.survey}")
     return {
-        "TARG": f"{catalogues}/dr9/1.1.1/{kind}/resolve/{tile.program}",
-        "TARG2": f"{catalogues}/gaiadr2/1.1.1/{kind}/resolve/{tile.program}",
-        "SCND": f"{catalogues}/dr9/1.1.1/{kind}/{secondary}/{tile.program}",
-        "TOO": f"survey/ops/surveyops/trunk/mtl/{tile.survey}/ToO/{tile.program}/ToO.ecsv",
+        "TARG": dr9 / "resolve" / tile.program,
+        "TARG2": Path(f"target/catalogs/gaiadr2/1.1.1/targets/{tile.survey}/resolve/{tile.program}"),
+        "SCND": dr9 / "secondary" / tile.program,
+        "TOO": Path(f"survey/ops/surveyops/trunk/mtl/{tile.survey}/ToO/{tile.program}/ToO.ecsv"),
     }
 
 
@@ -179,7 +179,7 @@ def assign(tile: Tile, sources: Sources, bricks: Bricks, radius: float, seed: in
 
 def header(tile: Tile, layout: Layout) -> list[Card]:
     """Cards of the primary header of a fiberassign file; catalogues have the literal prefix DESIROOT."""
-    catalogues = {name: f"DESIROOT/{path}" for name, path in catalogue_directories(tile).items()}
+    catalogues = {name: f"DESIROOT/{path}" for name, path in catalogue_paths(tile).items()}
     return [
         ("TILEID", tile.tileid),
         ("TILERA", tile.ra),
@@ -192,6 +192,7 @@ def header(tile: Tile, layout: Layout) -> list[Card]:
         ("GOALTIME", tile.goaltime),
         ("GOALTYPE", tile.goaltype),
         *catalogues.items(),
+        ("SCND2", "-"),
         ("SKY", "DESIROOT/target/catalogs/dr9/1.1.1/skies"),
         ("FA_VER", layout.tiles),
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import ConfigurationError
-from specprod.sample.columns import EXPOSURES, FRAMES, TILES
+from specprod.sample.columns import EXPOSURES, FRAMES, TILES, Columns
 from specprod.sample.draw import Draw
 from specprod.sample.photometry import assemble
 from specprod.sample.sky import NORTH, separation
@@ -97,7 +97,7 @@ def _centres(count: int, radius: float) -> Array:
         if number > 100 * count:
             raise ConfigurationError(f"the sky has no room for {count} clusters of tiles of {radius} degrees")
         candidate = (number * 137.50776405) % 360, np.degrees(np.arcsin(-0.25 + 1.1 * ((number * 0.618034) % 1)))
-        if separation(centres[:, 0], centres[:, 1], *candidate).min() > 3.8 * radius + 0.1:
+        if separation(centres[:, 0], centres[:, 1], *candidate).min() > 3.8 * radius + 0.5:
             centres = np.vstack([centres, candidate])
     return centres[:count]
 
@@ -154,7 +154,7 @@ def _night(mjd: Array) -> Array:
     return np.array([int(day.replace("-", "")) for day in text.tolist()], dtype=np.int64)
 
 
-def exposures_of(tiles: list[Tile], seed: int) -> Array:
+def exposures_of(tiles: list[Tile], seed: int, columns: Columns = EXPOSURES) -> Array:
     """Rows of EXPOSURES, in order of time.
 
     A tile has one to three exposures in one or two nights, and at times one more whose EFFTIME_SPEC is 0. Exposures
@@ -209,10 +209,10 @@ def exposures_of(tiles: list[Tile], seed: int) -> Array:
         if name.endswith(("_GFA", "_ETC")) or name == "SKY_MAG_AB_GFA":
             missing = draw.chance("no_gfa" if "GFA" in name else "no_etc", 0.15)
             values[name] = np.where(missing, np.nan, values[name])
-    return assemble(EXPOSURES, tile.size, values)
+    return assemble(columns, tile.size, values)
 
 
-def frames_of(exposures: Array, seed: int) -> Array:
+def frames_of(exposures: Array, seed: int, columns: Columns = FRAMES) -> Array:
     """Rows of FRAMES: 30 an exposure, one a camera."""
     row = np.repeat(np.arange(exposures.size), CAMERAS.size)
     camera = np.tile(np.arange(CAMERAS.size), exposures.size)
@@ -225,10 +225,10 @@ def frames_of(exposures: Array, seed: int) -> Array:
         # An arm that had no light.
         values[f"TSNR2_{kind}"] = np.where(draw.chance("dark_arm", 0.01), np.nan, snr)
     values["TSNR2_ALPHA"] = np.where(camera < 10, 0.8, 1.0) + draw.normal("alpha", 0, 0.02)
-    return assemble(FRAMES, row.size, values)
+    return assemble(columns, row.size, values)
 
 
-def tiles_of(tiles: list[Tile], exposures: Array) -> Array:
+def tiles_of(tiles: list[Tile], exposures: Array, columns: Columns = TILES) -> Array:
     """Rows of the tiles file, the sums over the valid exposures of each tile."""
     order = sorted(tiles, key=lambda tile: tile.tileid)
     tileid = np.array([tile.tileid for tile in order])
@@ -256,4 +256,4 @@ def tiles_of(tiles: list[Tile], exposures: Array) -> Array:
         "MINTFRAC": np.where(np.array([tile.survey for tile in order]) == "sv3", 0.9, 0.85),
         "LASTNIGHT": np.where(number > 0, last, _night(np.array([tile.first_night for tile in order]))),
     }
-    return assemble(TILES, tileid.size, values)
+    return assemble(columns, tileid.size, values)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from specprod.sample.columns import TARGETPHOT, TRACTORPHOT, Columns
 from specprod.sample.draw import Draw
-from specprod.sample.sky import GAIA, PRIMARY, Bricks, Sources
+from specprod.sample.sky import GAIA, PRIMARY, SECONDARY_MATCHED, Bricks, Sources
 
-__all__ = ["assemble", "targeting_photometry", "tractor", "tractorphot"]
+__all__ = ["assemble", "source_position", "targeting_photometry", "tractor", "tractorphot"]
 
 Array = npt.NDArray[Any]
 _TYPES = np.array([b"PSF", b"REX", b"DEV", b"EXP", b"SER"])
@@ -183,6 +183,15 @@ def _common(sources: Sources, draw: Draw, bricks: Bricks) -> dict[str, Array]:
     return values
 
 
+def source_position(sources: Sources, seed: int) -> tuple[Array, Array]:
+    """Give the position in degrees of the Legacy Surveys' source: 0.2 to 0.8 arcsec from a secondary target."""
+    draw = Draw(sources.key, seed)
+    distance = np.where(sources.kind == SECONDARY_MATCHED, draw.uniform("offset", 0.2, 0.8) / 3600, 0)
+    angle = draw.uniform("offset_angle", 0, 2 * np.pi)
+    dec = sources.dec + distance * np.sin(angle)
+    return sources.ra + distance * np.cos(angle) / np.cos(np.radians(dec)), dec
+
+
 def tractor(sources: Sources, bricks: Bricks, seed: int, columns: Columns = TRACTORPHOT) -> Array:
     """Rows of the Legacy Surveys' catalogues.
 
@@ -204,7 +213,10 @@ def tractor(sources: Sources, bricks: Bricks, seed: int, columns: Columns = TRAC
     if "APFLUX_G" in columns.names:
         values |= _light_curves(draw) | _apertures(draw)
     mjd = draw.uniform("mjd_min", 56600, 58000)
+    ra, dec = source_position(sources, seed)
     values |= {
+        "RA": ra,
+        "DEC": dec,
         "OBJID": sources.objid,
         "BRICK_PRIMARY": np.ones(sources.size, dtype=bool),
         "FITBITS": draw.choice("fitbits", [0, 32, 2**13], [0.9, 0.09, 0.01]),

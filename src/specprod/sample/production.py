@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,11 @@ import numpy.typing as npt
 from specprod.errors import ConfigurationError
 from specprod.sample import columns as of
 from specprod.sample.assignment import Assignment, assign, fiberassign_tables, header, targeting
+from specprod.sample.catalogues import Catalogues
 from specprod.sample.layout import Layout
 from specprod.sample.observations import CLUSTER, Tile, exposures_of, frames_of, plan, tiles_of
 from specprod.sample.photometry import assemble, targeting_photometry, tractorphot
+from specprod.sample.redrock import exposure_fibermap, write_redrock
 from specprod.sample.redshifts import by_pixel, by_tile, mark_primary
 from specprod.sample.sky import Bricks, Sources, healpix, sources_of_tile
 from specprod.sample.tables import Tree
@@ -46,6 +47,8 @@ class Settings:
     split: bool
     extension: bool
     compact: bool
+    tile_inputs: bool
+    brick_sources: int
 
     def __post_init__(self) -> None:
         wrong = [
@@ -54,7 +57,7 @@ class Settings:
             (self.targets < self.assigned, "a tile cannot have fewer potential targets than assigned ones"),
             (self.sky_targets < self.sky_fibers, "a tile cannot have fewer sky positions than sky fibers"),
             (self.assigned + self.sky_fibers > 5000, "a tile has 5000 fibers, for targets and sky together"),
-            (min(self.sky_fibers, self.seed) < 0, "numbers must not be negative"),
+            (min(self.sky_fibers, self.seed, self.brick_sources) < 0, "numbers must not be negative"),
             (not 0.1 <= self.radius <= 1.7, "the radius of a tile must be between 0.1 and 1.7 degrees"),
         ]
         for failed, message in wrong:
@@ -109,7 +112,16 @@ class Production:
             sky_fibers=s.sky_fibers,
             extension=s.extension,
         )
-        self.exposures = exposures_of(self.plan, s.seed)
+        self.exposures = exposures_of(self.plan, s.seed, self.columns(of.EXPOSURES))
+        self.catalogues = Catalogues(
+            tree,
+            self.bricks,
+            radius=s.radius,
+            per_brick=s.per_brick,
+            beyond=s.brick_sources,
+            seed=s.seed,
+            adapt=self.columns,
+        )
 
     def columns(self, columns: of.Columns) -> of.Columns:
         """Adapt the data model: wide enough for the extension programs, and without vectors if compact."""
@@ -122,23 +134,18 @@ class Production:
     def write_observations(self) -> None:
         """Write the tiles file, as FITS and CSV, and the exposures file."""
         layout = self.settings.layout
-        tiles = tiles_of(self.plan, self.exposures)
+        columns = self.columns(of.TILES)
+        tiles = tiles_of(self.plan, self.exposures, columns)
         hdu = "TILES" if layout.specprod == "daily" else "TILE_COMPLETENESS"
         name = layout.redux / f"tiles-{layout.specprod}.fits"
-        self._append(name, hdu, tiles, of.TILES)
+        self.tree.append(name, hdu, tiles, columns)
         self.tree.close(name)
         self.tree.text(name.with_suffix(".csv"), csv_text(tiles))
         name = layout.redux / f"exposures-{layout.specprod}.fits"
-        self._append(name, "EXPOSURES", self.exposures, of.EXPOSURES)
-        self._append(name, "FRAMES", frames_of(self.exposures, self.settings.seed), of.FRAMES)
+        self.tree.append(name, "EXPOSURES", self.exposures, self.columns(of.EXPOSURES))
+        columns = self.columns(of.FRAMES)
+        self.tree.append(name, "FRAMES", frames_of(self.exposures, self.settings.seed, columns), columns)
         self.tree.close(name)
-
-    def _append(self, path: Path, hdu: str, rows: Array, columns: of.Columns, **options: Any) -> None:
-        """Append rows after their columns have been adapted."""
-        adapted = self.columns(columns)
-        if adapted != columns or rows.dtype != columns.dtype:
-            rows = assemble(adapted, rows.size, {name: rows[name] for name in adapted.names})
-        self.tree.append(path, hdu, rows, adapted, **options)
 
     def clusters(self) -> list[list[Tile]]:
         """Tiles that may share targets, together."""
@@ -151,7 +158,18 @@ class Production:
             self._write_tractorphot(data)
         if self.settings.layout.redshift != "daily":
             self._write_redshifts([item for item in data if item.spectra is not None])
+        if self.settings.tile_inputs:
+            self.catalogues.write_cluster(tiles)
+            for item in data:
+                if item.spectra is not None:
+                    write_redrock(
+                        self.tree, self.settings.layout, item.tile, item.spectra, item.exposures, self.settings.seed
+                    )
         return data
+
+    def finish(self) -> None:
+        """Write what could not be written before all clusters are."""
+        self.catalogues.finish()
 
     def _write_tile(self, tile: Tile) -> TileData:
         s = self.settings
@@ -216,20 +234,35 @@ class Production:
                 rows = assemble(ztile, rows.size, {name: rows[name] for name in ztile.names})
                 groups.setdefault((item.tile.survey, item.tile.program), []).append(rows)
         merged = {group: np.concatenate(parts) for group, parts in groups.items()}
-        self._write_catalogue("tilecumulative", merged, ztile)
         pixels = {group: by_pixel(rows, zpix, seed) for group, rows in merged.items()}
-        self._write_catalogue("pix", pixels, zpix)
-
-    def _write_catalogue(self, kind: str, groups: dict[tuple[str, str], Array], columns: of.Columns) -> None:
-        layout, exposures = self.settings.layout, of.EXP_FIBERMAP
         if not self.settings.split:
-            table = np.concatenate(list(groups.values()))
-            mark_primary(table)
-            if kind == "pix":
-                columns = columns.without("CMX_TARGET", *(f"SV2_{bits}_TARGET" for bits in _BIT_KINDS))
-            rows = assemble(columns, table.size, {name: table[name] for name in columns.names})
-            self.tree.append(layout.zall(kind), "ZCATALOG", rows, columns, kind=f"ZCATALOG {kind}")
+            self._write_zall("tilecumulative", merged, ztile)
+            self._write_zall("pix", pixels, zpix)
             return
+        fibermaps: dict[tuple[str, str], list[Array]] = {}
+        for item in data:
+            if item.spectra is not None:
+                rows = exposure_fibermap(item.spectra, item.exposures, of.EXP_FIBERMAP, seed)
+                fibermaps.setdefault((item.tile.survey, item.tile.program), []).append(rows)
+        exposures = {group: np.concatenate(parts) for group, parts in fibermaps.items()}
+        self._write_split("tilecumulative", merged, exposures, ztile)
+        self._write_split("pix", pixels, exposures, zpix)
+
+    def _write_zall(self, kind: str, groups: dict[tuple[str, str], Array], columns: of.Columns) -> None:
+        table = np.concatenate(list(groups.values()))
+        mark_primary(table)
+        if kind == "pix":
+            columns = columns.without("CMX_TARGET", *(f"SV2_{bits}_TARGET" for bits in _BIT_KINDS))
+        rows = assemble(columns, table.size, {name: table[name] for name in columns.names})
+        self.tree.append(self.settings.layout.zall(kind), "ZCATALOG", rows, columns, kind=f"ZCATALOG {kind}")
+
+    def _write_split(
+        self,
+        kind: str,
+        groups: dict[tuple[str, str], Array],
+        fibermaps: dict[tuple[str, str], Array],
+        columns: of.Columns,
+    ) -> None:
         for (survey, program), table in groups.items():
             stem = f"zpix-{survey}-{program}" if kind == "pix" else f"ztile-{survey}-{program}-cumulative"
             varied = varied_zcatalog(columns, survey, program)
@@ -237,9 +270,9 @@ class Production:
             table["ZCAT_NSPEC"], table["ZCAT_PRIMARY"] = 1, True
             rows = assemble(varied, table.size, {name: table[name] for name in varied.names})
             cards = [("SURVEY", survey), ("PROGRAM", program)]
-            path = layout.zcatalog / f"{stem}.fits"
+            path = self.settings.layout.zcatalog / f"{stem}.fits"
             self.tree.append(path, "ZCATALOG", rows, varied, cards=cards, kind=f"ZCATALOG {kind}")
-            self.tree.append(path, "EXP_FIBERMAP", np.zeros(0, dtype=exposures.dtype), exposures)
+            self.tree.append(path, "EXP_FIBERMAP", fibermaps[survey, program], of.EXP_FIBERMAP)
 
 
 def varied_targetphot(columns: of.Columns, program: str) -> of.Columns:

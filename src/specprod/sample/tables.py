@@ -33,29 +33,31 @@ class TableFile:
     path : pathlib.Path
     primary : sequence of (keyword, value)
         Cards of the primary header.
+    tables : iterable of str, optional
+        Tables that the file has already, in their order; a new file by default.
     """
 
-    def __init__(self, path: Path, primary: Iterable[Card] = ()) -> None:
+    def __init__(self, path: Path, primary: Iterable[Card] = (), tables: Iterable[str] = ()) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._fits = fitsio.FITS(str(path), "rw", clobber=True)
-        self._fits.write(None, header=[{"name": name, "value": value} for name, value in primary])
-        self._hdus: dict[str, int] = {}
+        self.hdus = {name: number for number, name in enumerate(tables, start=1)}
+        self._fits = fitsio.FITS(str(path), "rw", clobber=not self.hdus)
+        if not self.hdus:
+            self._fits.write(None, header=[{"name": name, "value": value} for name, value in primary])
 
     def append(self, hdu: str, rows: Array, columns: Columns, cards: Iterable[Card] = ()) -> None:
         """Append rows to the table `hdu`, which begins with the first call."""
-        if hdu not in self._hdus:
+        if hdu not in self.hdus:
             described = [(n, t) for n, t in columns.dtype.fields.items()] if columns.dtype.fields else []
             self._fits.create_table_hdu(
                 dtype=[(name, *_described(kind[0])) for name, kind in described],
                 extname=hdu,
                 units=list(columns.units),
             )
-            self._hdus[hdu] = len(self._hdus) + 1
+            self.hdus[hdu] = len(self.hdus) + 1
             for name, value in cards:
-                self._fits[self._hdus[hdu]].write_key(name, value)
+                self._fits[self.hdus[hdu]].write_key(name, value)
         if rows.size:
-            self._fits[self._hdus[hdu]].append(rows)
+            self._fits[self.hdus[hdu]].append(rows)
 
     def close(self) -> None:
         """Finish the file."""
@@ -119,16 +121,17 @@ class Tree:
     Attributes
     ----------
     root : pathlib.Path
-    files : list of pathlib.Path
-        Files below `root`, in the order in which they were begun.
+    files : dict
+        Files below `root`, as keys, in the order in which they were begun.
     rows : dict
         Number of rows by kind of table.
     """
 
     root: Path
-    files: list[Path] = field(default_factory=list)
+    files: dict[Path, None] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     _open: dict[Path, TableFile] = field(default_factory=dict)
+    _closed: dict[Path, tuple[str, ...]] = field(default_factory=dict)
 
     def append(
         self,
@@ -158,22 +161,31 @@ class Tree:
             Name under which the rows are counted; `hdu` by default.
         """
         if path not in self._open:
-            self._open[path] = TableFile(self.root / path, primary)
-            self.files.append(path)
+            self._open[path] = TableFile(self.root / path, primary, self._closed.pop(path, ()))
+        if path not in self.files:
+            self.files[path] = None
         self._open[path].append(hdu, rows, columns, cards)
-        self.rows[kind or hdu] = self.rows.get(kind or hdu, 0) + int(rows.size)
+        self.count(kind or hdu, int(rows.size))
+
+    def count(self, kind: str, number: int) -> None:
+        """Count rows."""
+        self.rows[kind] = self.rows.get(kind, 0) + number
 
     def close(self, path: Path, *, compressed: bool = False) -> None:
-        """Finish a file, and compress it if so asked."""
-        self._open.pop(path).close()
+        """Close a file, and compress it if so asked; one that is not compressed opens again for more rows."""
+        file = self._open.pop(path)
+        file.close()
         if compressed:
-            self.files[self.files.index(path)] = compress(self.root / path).relative_to(self.root)
+            del self.files[path]
+            self.files[compress(self.root / path).relative_to(self.root)] = None
+        else:
+            self._closed[path] = tuple(file.hdus)
 
     def text(self, path: Path, content: str) -> None:
         """Write a text file below the root."""
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(content, encoding="ascii")
-        self.files.append(path)
+        self.files[path] = None
 
     def write_manifest(self) -> None:
         """Write what the tree holds into `MANIFEST`, the last file of a complete sample."""
