@@ -29,6 +29,9 @@ __all__ = ["FileLoad", "Ledger", "Loader", "NoLedger", "NoProgress", "Piece", "P
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+#: Bytes of a file that are converted at a time.
+SLICE = 16 << 20
+
 #: Rows of a chunk that stay, as indexes into it.
 RowFilter = Callable[[Chunk], npt.NDArray[np.integer[Any]]]
 
@@ -80,9 +83,9 @@ class Piece:
 
     first: int
     last: int
-    rows: int
-    prepared: Any
-    rejects: Rejects
+    rows: int = 0
+    prepared: list[Any] = field(default_factory=list)
+    rejects: Rejects = field(default_factory=Rejects)
 
 
 class Progress(Protocol):
@@ -142,31 +145,28 @@ class NoLedger:
 _END = object()
 
 
-def prefetched(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """Run an iterator in a thread of its own, at most `depth` items ahead.
+def prefetched(items: Iterator[T], ahead: int = 1) -> Iterator[T]:
+    """Run an iterator in a thread of its own, at most `ahead` items before the consumer.
 
-    An exception of the iterator is raised here; when the consumer leaves, the thread ends.
+    Memory is bounded by this: besides the item that the consumer has, there are at most `ahead` others, the one that is
+    being made included. An exception of the iterator is raised here; when the consumer leaves, the thread ends.
     """
-    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    places = threading.Semaphore(ahead)
     stopped = threading.Event()
-
-    def put(item: Any) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
 
     def produce() -> None:
         try:
-            for item in items:
-                if not put((None, item)):
+            while True:
+                places.acquire()
+                if stopped.is_set():
                     return
-            put((None, _END))
+                item = next(items, _END)
+                ready.put((None, item))
+                if item is _END:
+                    return
         except BaseException as error:
-            put((error, _END))
+            ready.put((error, _END))
 
     thread = threading.Thread(target=produce, name="reader", daemon=True)
     thread.start()
@@ -177,9 +177,12 @@ def prefetched(items: Iterator[T], depth: int = 2) -> Iterator[T]:
                 raise error
             if item is _END:
                 return
+            places.release()
             yield item
+            del item
     finally:
         stopped.set()
+        places.release()
         thread.join()
 
 
@@ -214,6 +217,11 @@ class Loader:
         self.rejects = rejects
         self.retries = retries or Retries()
         self.progress: Progress = progress or NoProgress()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let all loads end after the chunk that they are at."""
+        self._stopped.set()
 
     def load(self, load: FileLoad) -> Counts:
         """Load a file, from the first row on that the ledger does not have.
@@ -247,6 +255,8 @@ class Loader:
         """
         totals: dict[FileLoad, Counts] = {}
         for load, piece in prefetched(self._all_pieces(loads)):
+            if self._stopped.is_set():
+                break
             if piece is None:
                 totals.setdefault(load, Counts())
                 self.ledger.finish(load, totals[load])
@@ -272,19 +282,29 @@ class Loader:
                 writer = writer_for(self.database, load.table)
                 start = self.ledger.begin(load, reader)
                 self.progress.start(load, reader.nrows - start)
-                for chunk in reader.chunks(self.chunksize, start):
-                    yield load, self._piece(load, chunk, converter, writer)
+                for piece in self._pieces(load, reader, converter, writer, start):
+                    yield load, piece
             converter.report()
             yield load, None
             logger.info("%s: %s done in %.1f s", load.path, table_of(load.table).name, time.monotonic() - start_time)
 
-    def _piece(self, load: FileLoad, chunk: Chunk, converter: Converter, writer: Writer) -> Piece:
-        kept = chunk if load.row_filter is None else chunk.take(load.row_filter(chunk))
-        rejects = Rejects()
-        columns = converter.convert(kept, kept.rows, rejects if self.rejects else None)
-        rows = len(next(iter(columns.values())))
-        prepared = writer.prepare(columns) if rows else None
-        return Piece(chunk.start, chunk.start + chunk.size, rows, prepared, rejects)
+    def _pieces(
+        self, load: FileLoad, reader: TableReader, converter: Converter, writer: Writer, start: int
+    ) -> Iterator[Piece]:
+        """Yield what is written in one transaction each; it is read and converted in slices that fit the caches."""
+        slice_rows = max(1, min(self.chunksize, SLICE // max(reader.row_bytes, 1)))
+        for first in range(start, reader.nrows, self.chunksize):
+            last = min(first + self.chunksize, reader.nrows)
+            piece = Piece(first, last)
+            for begin in range(first, last, slice_rows):
+                chunk = reader.read(begin, min(begin + slice_rows, last))
+                kept = chunk if load.row_filter is None else chunk.take(load.row_filter(chunk))
+                columns = converter.convert(kept, kept.rows, piece.rejects if self.rejects else None)
+                rows = len(next(iter(columns.values())))
+                if rows:
+                    piece.rows += rows
+                    piece.prepared.append(writer.prepare(columns))
+            yield piece
 
     def _write(self, load: FileLoad, writer: Writer, piece: Piece) -> Counts:
         attempts = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
+from specprod.database.keys import add_foreign_keys, build_indexes, build_key
 from specprod.database.primary import update_primary
-from specprod.finishing import Finisher
 from specprod.identifiers import is_sky
 from specprod.load import deduplicate_targetid, load_versions
 from specprod.loading import FileLoad, Loader
@@ -33,11 +33,12 @@ from specprod.model import (
 )
 from specprod.reading.production import ProductionTree
 from specprod.reading.tables import Chunk
+from specprod.scheduling import Job, run_jobs
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["STAGES", "StageSummary", "load_production", "not_sky", "stage_loads"]
+__all__ = ["STAGES", "TableSummary", "load_production", "not_sky", "stage_loads"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,21 +91,22 @@ def _fiberassign(tree: ProductionTree, database: Database) -> Iterator[FileLoad]
 
 @dataclass(frozen=True)
 class _Stage:
-    """A stage: its files, the tables in groups that are loaded together, and whether they are then complete."""
+    """A stage: its files, and its tables in groups that are loaded together."""
 
     loads: Callable[[ProductionTree, Database], Iterator[FileLoad]]
     groups: tuple[tuple[type[SchemaMixin], ...], ...]
+    after: tuple[str, ...] = ()
     completes: bool = True
 
 
 _STAGES: dict[str, _Stage] = {
-    "exposures": _Stage(_exposures, ((Tile,), (Exposure,), (Frame,))),
+    "exposures": _Stage(_exposures, ((Tile, Exposure, Frame),)),
     # The rows that the targetphot stage adds belong to the same table: its indexes wait for them.
     "photometry": _Stage(_photometry, ((Photometry,),), completes=False),
-    "targetphot": _Stage(_targetphot, ((Photometry,),)),
+    "targetphot": _Stage(_targetphot, ((Photometry,),), ("load photometry photometry",)),
     "target": _Stage(_target, ((Target,),)),
     "redshift": _Stage(_redshift, ((Ztile,), (Zpix,))),
-    "fiberassign": _Stage(_fiberassign, ((Fiberassign, Potential),)),
+    "fiberassign": _Stage(_fiberassign, ((Fiberassign, Potential),), ("load exposures tile",)),
 }
 
 #: The stages of a production, in order.
@@ -117,21 +119,22 @@ def stage_loads(stage: str, tree: ProductionTree, database: Database) -> Iterato
 
 
 @dataclass
-class StageSummary:
-    """What a stage did.
+class TableSummary:
+    """What a stage did to a table.
 
     Attributes
     ----------
-    stage : str
-    rows : dict
-        Rows written, by table.
-    seconds : dict
-        Time that the rows took, by table; indexes are built beside, or after.
+    stage, table : str
+    rows : int
+        Rows written.
+    seconds : float
+        Time that the rows took, together with those of the tables that were loaded with them.
     """
 
     stage: str
-    rows: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    table: str
+    rows: int = 0
+    seconds: float = 0.0
 
 
 def load_production(
@@ -141,8 +144,11 @@ def load_production(
     *,
     stages: Sequence[str] = STAGES,
     workers: int = 2,
-) -> list[StageSummary]:
+) -> list[TableSummary]:
     """Load a production, or some stages of it, into tables that are there already.
+
+    Stages that do not depend on each other, and the indexes of tables that are complete, are worked on side by side. In
+    SQLite, which has one writer, they follow each other.
 
     Parameters
     ----------
@@ -150,60 +156,63 @@ def load_production(
     tree : ProductionTree
     loader : Loader
     stages : sequence of str
-        Some of `STAGES`; they are done in that order.
+        Some of `STAGES`.
     workers : int
-        Connections that build indexes beside the load.
+        Connections that load or build indexes at a time.
 
     Returns
     -------
-    list of StageSummary
+    list of TableSummary
 
     Raises
     ------
     InputError, DatabaseError, LedgerError
     """
-    summaries = []
-    with Finisher(database, workers, loader.retries) as finisher:
-        for name in (name for name in STAGES if name in stages):
-            summaries.append(_load_stage(name, database, tree, loader, finisher))
-        chosen = [_STAGES[name] for name in STAGES if name in stages and _STAGES[name].completes]
-        finisher.references([cls for stage in chosen for group in stage.groups for cls in group])
-        finisher.wait()
+    summaries: list[TableSummary] = []
+    loads: list[Job] = []
+    finishes: list[Job] = []
+    references: list[Job] = []
+    for name in (name for name in STAGES if name in stages):
+        stage = _STAGES[name]
+        for group in stage.groups:
+            parts = [TableSummary(name, table_of(cls).name) for cls in group]
+            summaries += parts
+            job = f"load {name} {parts[0].table}"
+            work = partial(_load_group, name, group, database, tree, loader, parts)
+            loads.append(Job(job, work, stage.after))
+            for cls in group if stage.completes else ():
+                table = table_of(cls).name
+                build = partial(build_indexes, database, cls, retries=loader.retries)
+                finishes.append(Job(f"finish {table}", build, (job,)))
+                parents = {
+                    f"finish {key.elements[0].column.table.name}" for key in table_of(cls).foreign_key_constraints
+                }
+                refer = partial(add_foreign_keys, database, cls, loader.retries)
+                references.append(Job(f"refer {table}", refer, (f"finish {table}", *sorted(parents))))
+    # What is ready to be finished goes before what is to be loaded: both cores of the server have work from then on.
+    run_jobs([*finishes, *loads, *references], workers if database.is_postgresql else 1, loader.stop)
     return summaries
 
 
-def _load_stage(
-    name: str, database: Database, tree: ProductionTree, loader: Loader, finisher: Finisher
-) -> StageSummary:
-    stage = _STAGES[name]
-    summary = StageSummary(name)
-    if name == "exposures":
-        production = tree.production
-        load_versions(
-            production.photometry,
-            production.redshift,
-            production.release,
-            production.specprod,
-            production.tiles,
-            database=database,
-        )
-    if name == "targetphot":
+def _load_group(
+    stage: str,
+    group: tuple[type[SchemaMixin], ...],
+    database: Database,
+    tree: ProductionTree,
+    loader: Loader,
+    summaries: list[TableSummary],
+) -> None:
+    """Load the tables of a group, and note what was done."""
+    start = time.monotonic()
+    if stage == "exposures":
+        names = tree.production
+        load_versions(names.photometry, names.redshift, names.release, names.specprod, names.tiles, database=database)
+    if stage == "targetphot":
         # Whether a TARGETID is there is asked of this key.
-        finisher.key(Photometry)
-    for group in stage.groups:
-        start = time.monotonic()
-        for cls in group:
-            summary.rows[table_of(cls).name] = 0
-        for load, counts in loader.load_all(
-            item for item in stage.loads(tree, database) if item.table in group
-        ).items():
-            summary.rows[table_of(load.table).name] += counts.inserted
-        for cls in group:
-            table = table_of(cls).name
-            # Tables that are loaded together took their time together.
-            summary.seconds[table] = time.monotonic() - start
-            if cls in (Ztile, Zpix) and not tree.redshifts(table)[1]:
-                update_primary(database, cls)
-            if stage.completes:
-                finisher.table(cls)
-    return summary
+        build_key(database, Photometry, loader.retries)
+    done = loader.load_all(load for load in _STAGES[stage].loads(tree, database) if load.table in group)
+    for cls, summary in zip(group, summaries, strict=True):
+        if cls in (Ztile, Zpix) and not tree.redshifts(summary.table)[1]:
+            update_primary(database, cls)
+        summary.rows = sum(counts.inserted for load, counts in done.items() if load.table is cls)
+        summary.seconds = time.monotonic() - start

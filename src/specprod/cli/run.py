@@ -10,7 +10,7 @@ import click
 from specprod.cli.options import configured, confirm_overwrite, database_options, open_database, retries, verbosity
 
 if TYPE_CHECKING:
-    from specprod.production import StageSummary
+    from specprod.production import TableSummary
 
 STAGES = ("exposures", "photometry", "targetphot", "target", "redshift", "fiberassign")
 
@@ -77,7 +77,6 @@ def run(
     return 0
 
 
-def _print(summaries: list[StageSummary]) -> None:
+def _print(summaries: list[TableSummary]) -> None:
     for s in summaries:
-        for t, n in s.rows.items():
-            click.echo(f"{s.stage:12} {t:12} {n:10d} {s.seconds[t]:8.2f} {n / max(s.seconds[t], 1e-9):12.0f}")
+        click.echo(f"{s.stage:12} {s.table:12} {s.rows:10d} {s.seconds:8.2f} {s.rows / max(s.seconds, 1e-9):12.0f}")

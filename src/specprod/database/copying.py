@@ -7,7 +7,7 @@ the columns in COPY is free: text comes last, and rows whose texts have the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,7 @@ class BinaryPacker:
             yield piece.view(np.uint8).data
 
     @staticmethod
-    def stream(pieces: list[memoryview]) -> Iterator[bytes | memoryview]:
+    def stream(pieces: Iterable[memoryview]) -> Iterator[bytes | memoryview]:
         """Put signature and trailer around pieces."""
         yield _SIGNATURE
         yield from pieces

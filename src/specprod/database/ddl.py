@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from specprod.database.connection import Database
 
 __all__ = [
+    "analyze",
     "comments",
     "create_table",
     "foreign_keys",
@@ -135,6 +136,20 @@ def foreign_keys(database: Database, cls: type[SchemaMixin]) -> Iterator[tuple[s
             f"ALTER TABLE {database.name(cls)} ADD {_reference(database, key)} NOT VALID",
             f"ALTER TABLE {database.name(cls)} VALIDATE CONSTRAINT {database.quote(name)}",
         )
+
+
+def analyze(database: Database, cls: type[SchemaMixin]) -> str:
+    """Make the statement that gathers statistics of the columns that have indexes.
+
+    Those are the ones by which plans are chosen. Statistics of all 100 columns of a wide table take longer than loading
+    it does; PostgreSQL gathers them in the background in its own time.
+    """
+    if not database.is_postgresql:
+        return f"ANALYZE {database.name(cls)}"
+    table = table_of(cls)
+    indexed = {item.name for index in table.indexes for item in index.columns}
+    indexed |= {item.name for item in table.primary_key.columns} | set(cls.__sky__ or ())
+    return f"ANALYZE {database.name(cls)} ({_names(database, sorted(indexed))})"
 
 
 def comments(database: Database, cls: type[SchemaMixin]) -> Iterator[str]:

@@ -122,7 +122,7 @@ def build_indexes(
     key = ddl.primary_key(database, cls)
     _build(database, cls, [*([key] if key else []), *ddl.plain_indexes(database, cls)], retries)
     with database.begin() as connection:
-        connection.exec_driver_sql(f"ANALYZE {database.name(cls)}")
+        connection.exec_driver_sql(ddl.analyze(database, cls))
 
 
 def build_sky_index(database: Database, table: str, ra: str, retries: Retries | None = None) -> None:

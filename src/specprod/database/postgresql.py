@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
 from sqlalchemy import Connection
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from specprod.database.connection import Database
 
 __all__ = ["CopyWriter"]
+
+#: Numbers of rows, and their pieces of the stream.
+Prepared: TypeAlias = Sequence[tuple[int, list[memoryview]]]
 
 
 class CopyWriter(Writer):
@@ -31,11 +35,11 @@ class CopyWriter(Writer):
         """Pack columns for COPY."""
         return len(next(iter(columns.values()))), self._packer.pack(columns)
 
-    def append(self, connection: Connection, prepared: tuple[int, list[memoryview]]) -> int:
+    def append(self, connection: Connection, prepared: Prepared) -> int:
         """Insert rows and return their number."""
         return self._copy(connection, self.database.name(self.cls), prepared)
 
-    def _copy(self, connection: Connection, name: str, prepared: tuple[int, list[memoryview]]) -> int:
+    def _copy(self, connection: Connection, name: str, prepared: Prepared) -> int:
         driver = connection.connection.driver_connection
         if not isinstance(driver, psycopg.Connection):
             raise TypeError("COPY needs a connection of psycopg")
@@ -43,32 +47,35 @@ class CopyWriter(Writer):
             driver.cursor() as cursor,
             cursor.copy(f"COPY {name} ({self._names}) FROM STDIN (FORMAT BINARY)".encode()) as copy,
         ):
-            for piece in self._packer.stream(prepared[1]):
+            for piece in self._packer.stream(piece for _, pieces in prepared for piece in pieces):
                 copy.write(piece)
-        return prepared[0]
+        return sum(rows for rows, _ in prepared)
 
-    def _stage(self, connection: Connection, prepared: tuple[int, list[memoryview]]) -> str:
+    def _stage(self, connection: Connection, prepared: Prepared) -> tuple[int, str]:
         """Copy rows into the temporary table, which is as long-lived as the session, and empty after each transaction."""
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._staging} (LIKE {self.database.name(self.cls)}) "
             "ON COMMIT DELETE ROWS"
         )
         connection.exec_driver_sql(f"TRUNCATE {self._staging}")
-        self._copy(connection, self._staging, prepared)
-        return f"INSERT INTO {self.database.name(self.cls)} ({self._names}) SELECT {self._names} FROM {self._staging} "
+        rows = self._copy(connection, self._staging, prepared)
+        return (
+            rows,
+            f"INSERT INTO {self.database.name(self.cls)} ({self._names}) SELECT {self._names} FROM {self._staging} ",
+        )
 
-    def insert_new(self, connection: Connection, prepared: tuple[int, list[memoryview]]) -> Counts:
+    def insert_new(self, connection: Connection, prepared: Prepared) -> Counts:
         """Insert the rows whose key is not there yet."""
-        insert = self._stage(connection, prepared)
+        rows, insert = self._stage(connection, prepared)
         inserted = connection.exec_driver_sql(insert + self.conflict(False, self._packer.columns)).rowcount
-        return Counts(inserted=inserted, unchanged=prepared[0] - inserted)
+        return Counts(inserted=inserted, unchanged=rows - inserted)
 
-    def upsert(self, connection: Connection, prepared: tuple[int, list[memoryview]]) -> Counts:
+    def upsert(self, connection: Connection, prepared: Prepared) -> Counts:
         """Insert new rows, update those that differ."""
-        insert = self._stage(connection, prepared)
+        rows, insert = self._stage(connection, prepared)
         # xmax is 0 in a row that was inserted, and the number of our transaction in one that was updated.
         result = connection.exec_driver_sql(
             f"WITH done AS ({insert} {self.conflict(True, self._packer.columns)} RETURNING xmax = 0 AS new) "
             "SELECT count(*) FILTER (WHERE new), count(*) FILTER (WHERE NOT new) FROM done"
         ).one()
-        return Counts(result[0], result[1], prepared[0] - result[0] - result[1])
+        return Counts(result[0], result[1], rows - result[0] - result[1])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from sqlalchemy import Connection
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from specprod.database.connection import Database
 
 __all__ = ["TupleWriter", "sqlite_values"]
+
+Prepared: TypeAlias = Sequence[list[tuple[Any, ...]]]
 
 
 def sqlite_values(values: Array) -> list[Any]:
@@ -61,16 +64,17 @@ class TupleWriter(Writer):
         driver.executemany(statement, rows)
         return driver.total_changes - before
 
-    def append(self, connection: Connection, prepared: list[tuple[Any, ...]]) -> int:
+    def append(self, connection: Connection, prepared: Prepared) -> int:
         """Insert rows and return their number."""
-        return self._many(connection, self._insert, prepared)
+        return self._many(connection, self._insert, chain.from_iterable(prepared))
 
-    def insert_new(self, connection: Connection, prepared: list[tuple[Any, ...]]) -> Counts:
+    def insert_new(self, connection: Connection, prepared: Prepared) -> Counts:
         """Insert the rows whose key is not there yet."""
-        inserted = self._many(connection, f"{self._insert} {self.conflict(False, self._names)}", prepared)
-        return Counts(inserted=inserted, unchanged=len(prepared) - inserted)
+        statement = f"{self._insert} {self.conflict(False, self._names)}"
+        inserted = self._many(connection, statement, chain.from_iterable(prepared))
+        return Counts(inserted=inserted, unchanged=sum(map(len, prepared)) - inserted)
 
-    def upsert(self, connection: Connection, prepared: list[tuple[Any, ...]]) -> Counts:
+    def upsert(self, connection: Connection, prepared: Prepared) -> Counts:
         """Insert new rows, update those that differ."""
         (key,) = self.key
         place = self._names.index(key)
@@ -78,8 +82,9 @@ class TupleWriter(Writer):
         there = connection.exec_driver_sql(
             f"SELECT count(*) FROM {self.database.name(self.cls)} "
             f"WHERE {self.database.quote(key)} IN (SELECT value FROM json_each(?))",
-            (json.dumps([row[place] for row in prepared]),),
+            (json.dumps([row[place] for row in chain.from_iterable(prepared)]),),
         ).scalar_one()
-        changed = self._many(connection, f"{self._insert} {self.conflict(True, self._names)}", prepared)
-        inserted = len(prepared) - int(there)
-        return Counts(inserted, changed - inserted, len(prepared) - changed)
+        statement = f"{self._insert} {self.conflict(True, self._names)}"
+        changed = self._many(connection, statement, chain.from_iterable(prepared))
+        total = sum(map(len, prepared))
+        return Counts(total - int(there), changed - total + int(there), total - changed)

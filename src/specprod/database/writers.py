@@ -39,6 +39,8 @@ class Counts:
 class Writer(ABC):
     """Writes columns into one table, in the transaction of a connection.
 
+    What the methods write is a sequence of what `prepare` made.
+
     Parameters
     ----------
     database : Database
@@ -58,15 +60,15 @@ class Writer(ABC):
         """Bring columns into the form that the driver takes; needs no connection, so that it can run beside a write."""
 
     @abstractmethod
-    def append(self, connection: Connection, prepared: Any) -> int:
+    def append(self, connection: Connection, prepared: Sequence[Any]) -> int:
         """Insert rows and return their number; a row that is there already is an error."""
 
     @abstractmethod
-    def insert_new(self, connection: Connection, prepared: Any) -> Counts:
+    def insert_new(self, connection: Connection, prepared: Sequence[Any]) -> Counts:
         """Insert the rows whose key is not there yet, and leave the others alone."""
 
     @abstractmethod
-    def upsert(self, connection: Connection, prepared: Any) -> Counts:
+    def upsert(self, connection: Connection, prepared: Sequence[Any]) -> Counts:
         """Insert the rows whose key is not there yet, and update those that differ."""
 
     def conflict(self, update: bool, columns: Sequence[str]) -> str:

@@ -167,6 +167,7 @@ class FitsTable(TableReader):
             }
         )
         self.names = list(self._columns)
+        self.row_bytes = width
         length, needed = plain.stat().st_size, self._start + width * self._size
         if length < needed:
             raise self._error(f"truncated: {length} bytes, but its {self._size} rows end at byte {needed}")
@@ -208,11 +209,6 @@ class FitsTable(TableReader):
         if raw.size != max(stop - start, 0):
             raise self._error(f"truncated at row {start + raw.size} of {self._size}")
         return FitsChunk(raw, self._columns, start)
-
-    def chunks(self, size: int, start: int = 0) -> Iterator[Chunk]:
-        """Yield the rows from `start` on in chunks of `size` rows."""
-        for first in range(start, self._size, size):
-            yield self.read(first, first + size)
 
     def datasum(self) -> int:
         """Compute the checksum of the data unit, as FITS defines DATASUM: the ones' complement sum of 32-bit words."""

@@ -78,16 +78,24 @@ class TableReader(ABC):
         Its columns.
     header : mapping
         Keywords of the table.
+    row_bytes : int
+        Size of a row in the file, about.
     """
 
     path: Path
     hdu: str | int | None
     names: list[str]
     header: Mapping[str, Any]
+    row_bytes: int
 
     @abstractmethod
+    def read(self, start: int, stop: int) -> Chunk:
+        """Read the rows from `start` on, `stop` not included."""
+
     def chunks(self, size: int, start: int = 0) -> Iterator[Chunk]:
         """Yield the rows from `start` on in chunks of `size` rows, the last one perhaps shorter."""
+        for first in range(start, self.nrows, size):
+            yield self.read(first, first + size)
 
     @abstractmethod
     def datasum(self) -> int:

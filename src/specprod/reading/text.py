@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,7 @@ class TextTable(TableReader):
         with unpacked(path):
             self.names = list(self._table.colnames)
         self.header = dict(self._table.meta)
+        self.row_bytes = 8 * len(self.names)
 
     @cached_property
     def _table(self) -> Any:
@@ -74,10 +74,9 @@ class TextTable(TableReader):
         """Number of rows."""
         return len(self._table)
 
-    def chunks(self, size: int, start: int = 0) -> Iterator[Chunk]:
-        """Yield the rows from `start` on in chunks of `size` rows."""
-        for first in range(start, self.nrows, size):
-            yield TextChunk(self._table[first : first + size], first)
+    def read(self, start: int, stop: int) -> TextChunk:
+        """Read the rows from `start` on, `stop` not included."""
+        return TextChunk(self._table[start:stop], start)
 
     def close(self) -> None:
         """Do nothing: the file was closed when it was read."""

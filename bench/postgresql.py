@@ -1,0 +1,116 @@
+"""Load time of a production into PostgreSQL over the server's own floor for the same tables, in one run.
+
+The floor is what the server alone needs, on one connection: COPY BINARY of the same rows from files that it reads itself,
+then primary keys and indexes, the indexes of the sky and CLUSTER, and the references, in the order in which a schema that
+was made with its indexes is clustered at last. The user of the database must be allowed to write files on the server.
+
+    python bench/postgresql.py --database postgresql://postgres@localhost/test [--tiles 30] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from specprod.database import Database, ddl
+from specprod.database.connection import connect
+from specprod.database.schema import TABLES, create_tables, drop_tables
+from specprod.model import table_of
+
+
+def load(root: Path, url: str, schema: str) -> tuple[float, float]:
+    """Run the command as a process; return its wall time and its peak memory in MB."""
+    command = ["specprod-load", "run", str(root), "--specprod", "sample", "--database", url, "--schema", schema]
+    start = time.perf_counter()
+    child = subprocess.run(
+        ["/usr/bin/time", "-f", "%M", *command, "--overwrite", "--yes", "--quiet"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return time.perf_counter() - start, int(child.stderr.split()[-1]) / 1024
+
+
+def dump(database: Database, directory: Path) -> int:
+    """Write the tables of a loaded schema to files of the server; return the number of rows."""
+    rows = 0
+    with database.begin() as connection:
+        for cls in TABLES:
+            path = directory / table_of(cls).name
+            rows += connection.exec_driver_sql(f"COPY {database.name(cls)} TO '{path}' (FORMAT BINARY)").rowcount
+    return rows
+
+
+def floor(database: Database, directory: Path) -> dict[str, float]:
+    """Load these files by the server alone; return the seconds of its parts."""
+    with database.begin() as connection:
+        drop_tables(database, connection)
+        create_tables(database, connection)
+    seconds = {}
+    with database.connect() as connection, connection.execution_options(isolation_level="AUTOCOMMIT"):
+
+        def timed(name: str, statements: list[str]) -> None:
+            start = time.perf_counter()
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            seconds[name] = time.perf_counter() - start
+
+        timed("copy", [f"COPY {database.name(c)} FROM '{directory / table_of(c).name}' (FORMAT BINARY)" for c in TABLES])
+        keys = [key[1] for c in TABLES if (key := ddl.primary_key(database, c))]
+        timed("indexes", keys + [statement for c in TABLES for _, statement in ddl.plain_indexes(database, c)])
+        sky = [(c, step) for c in TABLES if (step := ddl.sky_index(database, c))]
+        cluster = [[s[1], f"CLUSTER {database.name(c)} USING {database.quote(s[0])}"] for c, s in sky]
+        timed("clustering", [statement for pair in cluster for statement in pair])
+        timed("references", [add.removesuffix(" NOT VALID") for c in TABLES for _, _, add, _ in ddl.foreign_keys(database, c)])
+    return seconds
+
+
+def main() -> int:
+    """Measure, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--database", required=True, help="PostgreSQL URL of a superuser")
+    parser.add_argument("--root", type=Path, help="a sample that is there already")
+    parser.add_argument("--tiles", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=None) as scratch:
+        root = options.root or Path(scratch) / "production"
+        if options.root is None:
+            size = ["--tiles", str(options.tiles), "--assigned", "4000", "--potential", "10000"]
+            subprocess.run(["specprod-load", "sample", str(root), *size], check=True, stdout=sys.stderr)
+        files = Path(scratch) / "floor"
+        files.mkdir()
+        Path(scratch).chmod(0o755)
+        files.chmod(0o777)
+        ratios = []
+        load(root, options.database, "bench_load")
+        with connect(options.database, schema="bench_load") as database:
+            rows = dump(database, files)
+        for number in range(options.rounds):
+            wall, memory = load(root, options.database, "bench_load")
+            with connect(options.database, schema="bench_floor") as database:
+                parts = floor(database, files)
+            total = sum(parts.values())
+            ratios.append(wall / total)
+            shown = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
+            print(
+                f"round {number + 1}: {rows} rows; run {wall:.1f} s, {rows / wall:,.0f} rows/s, peak {memory:.0f} MB; "
+                f"floor {total:.1f} s ({shown}); ratio {wall / total:.2f}",
+                flush=True,
+            )
+        print(f"ratio of run over floor: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+        for schema in ("bench_load", "bench_floor"):
+            with connect(options.database) as database, database.begin() as connection:
+                connection.execute(sa.schema.DropSchema(schema, cascade=True))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

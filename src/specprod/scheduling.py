@@ -1,0 +1,61 @@
+"""Jobs that wait for each other, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+__all__ = ["Job", "run_jobs"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work.
+
+    Attributes
+    ----------
+    name : str
+    work : callable
+    after : tuple of str
+        Names of the jobs that must be done before; those that are not among the jobs count as done.
+    """
+
+    name: str
+    work: Callable[[], None]
+    after: tuple[str, ...] = ()
+
+
+def run_jobs(jobs: Sequence[Job], workers: int, stop: Callable[[], None] = lambda: None) -> None:
+    """Run jobs, each as soon as those that it waits for are done and a worker is free, in the order given.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    workers : int
+        How many run at a time.
+    stop : callable
+        Called when a job fails or the process is interrupted, to tell the running ones to end.
+
+    Raises
+    ------
+    Exception
+        That of the first job that failed. Nothing more is begun after it, and what runs is waited for.
+    """
+    waiting = list(jobs)
+    unfinished = {job.name for job in jobs}
+    running: dict[Future[None], Job] = {}
+    with ThreadPoolExecutor(workers, "job") as pool:
+        try:
+            while waiting or running:
+                ready = [job for job in waiting if not unfinished.intersection(job.after)]
+                for job in ready[: workers - len(running)]:
+                    waiting.remove(job)
+                    running[pool.submit(job.work)] = job
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    unfinished.discard(running.pop(future).name)
+        except BaseException:
+            stop()
+            raise
