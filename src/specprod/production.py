@@ -13,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from specprod.database.keys import add_foreign_keys, build_indexes, build_key
+from specprod.database.failures import Retries
+from specprod.database.keys import add_foreign_keys, build_indexes, build_key, missing_keys
 from specprod.database.primary import update_primary
+from specprod.database.schema import existing_tables
+from specprod.errors import SchemaError
 from specprod.identifiers import is_sky
 from specprod.load import deduplicate_targetid, load_versions
 from specprod.loading import FileLoad, Loader
@@ -27,6 +30,7 @@ from specprod.model import (
     SchemaMixin,
     Target,
     Tile,
+    Version,
     Zpix,
     Ztile,
     table_of,
@@ -38,7 +42,7 @@ from specprod.scheduling import Job, run_jobs
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["STAGES", "TableSummary", "load_production", "not_sky", "stage_loads"]
+__all__ = ["STAGES", "TableSummary", "build_all", "load_production", "not_sky", "stage_loads"]
 
 logger = logging.getLogger(__name__)
 
@@ -181,17 +185,63 @@ def load_production(
             work = partial(_load_group, name, group, database, tree, loader, parts)
             loads.append(Job(job, work, stage.after))
             for cls in group if stage.completes else ():
-                table = table_of(cls).name
-                build = partial(build_indexes, database, cls, retries=loader.retries)
-                finishes.append(Job(f"finish {table}", build, (job,)))
-                parents = {
-                    f"finish {key.elements[0].column.table.name}" for key in table_of(cls).foreign_key_constraints
-                }
-                refer = partial(add_foreign_keys, database, cls, loader.retries)
-                references.append(Job(f"refer {table}", refer, (f"finish {table}", *sorted(parents))))
+                finish, refer = _finishing(database, cls, (job,), loader.retries, cluster=None)
+                finishes.append(finish)
+                references.append(refer)
+    if "exposures" in stages:
+        # Versions are written with the exposures.
+        finishes.append(_finishing(database, Version, ("load exposures tile",), loader.retries, cluster=None)[0])
     # What is ready to be finished goes before what is to be loaded: both cores of the server have work from then on.
     run_jobs([*finishes, *loads, *references], workers if database.is_postgresql else 1, loader.stop)
     return summaries
+
+
+def _finishing(
+    database: Database, cls: type[SchemaMixin], after: tuple[str, ...], retries: Retries, *, cluster: bool | None
+) -> tuple[Job, Job]:
+    """Make the jobs that follow the rows of a table: its own keys and indexes, then its references to others."""
+    table = table_of(cls)
+    build = partial(build_indexes, database, cls, cluster=cluster, retries=retries)
+    parents = {f"finish {key.elements[0].column.table.name}" for key in table.foreign_key_constraints}
+    refer = partial(add_foreign_keys, database, cls, retries)
+    return (
+        Job(f"finish {table.name}", build, after),
+        Job(f"refer {table.name}", refer, (f"finish {table.name}", *sorted(parents))),
+    )
+
+
+def build_all(
+    database: Database, *, cluster: bool = False, workers: int = 2, retries: Retries | None = None
+) -> list[str]:
+    """Build the keys, indexes and references that tables lack.
+
+    Parameters
+    ----------
+    database : Database
+    cluster : bool
+        Also rewrite the tables in the order of the sky. PostgreSQL only.
+    workers : int
+        Connections that build at a time.
+    retries : Retries, optional
+
+    Returns
+    -------
+    list of str
+        Names of what was built.
+
+    Raises
+    ------
+    SchemaError, ConstraintError
+    """
+    with database.connect() as connection:
+        there = existing_tables(database, connection)
+        missing = [name for cls in there for name in missing_keys(database, connection, cls)]
+    if not there:
+        raise SchemaError("there are no tables; load them first with specprod-load run")
+    pairs = [_finishing(database, cls, (), retries or Retries(), cluster=cluster) for cls in there]
+    jobs = [*(finish for finish, _ in pairs), *(refer for _, refer in pairs)]
+    run_jobs(jobs, workers if database.is_postgresql else 1)
+    return missing
 
 
 def _load_group(

@@ -15,6 +15,7 @@ import click
 # Name of the subcommand, where it lives (imported only when it is asked for, so that --help stays fast), and its line in --help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("specprod.cli.run:run", "Load a production, or some of its stages."),
+    "index": ("specprod.cli.index:index", "Build missing keys and indexes; cluster the tables."),
     "sample": ("specprod.cli.sample:sample", "Write a small production tree to try things on."),
     "patch": ("specprod.cli.patch:patch", "Patch the exposures and tiles files of one production from another."),
     "batch": ("specprod.cli.batch:batch", "Write SLURM scripts that load a production or its tiles."),

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from specprod.cli.options import configured, confirm_overwrite, database_options, open_database, retries, verbosity
+from specprod.cli.output import print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
+    from specprod.configuration import Configuration
+    from specprod.database.connection import Database
     from specprod.production import TableSummary
 
 STAGES = ("exposures", "photometry", "targetphot", "target", "redshift", "fiberassign")
 
 
-@click.command(epilog="Example: specprod-load run prod --specprod sample --database prod.db")
+@click.command(
+    epilog="Examples: 'specprod-load run prod --specprod sample --database prod.db' loads into an SQLite file; "
+    "'specprod-load run /data/desi --specprod iron --database postgresql://host/name --schema iron --public' into a "
+    "schema of a server."
+)
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--specprod", required=True, metavar="NAME", help="The production, such as iron.")
 @click.option("--stage", "stages", multiple=True, type=click.Choice(STAGES), help="Only this stage; can be repeated.")
+@click.option("--dry-run", is_flag=True, help="Load into a throw-away SQLite file: what fails, how many rows, how big.")
 @click.option("--overwrite", is_flag=True, help="Drop what was loaded before, and start anew.")
 @click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
 @click.option("--public", is_flag=True, help="Let the roles of the collaboration and of the public read the tables.")
 @click.option("--chunksize", type=click.IntRange(min=1), metavar="N", help="Rows of a file in one transaction.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Connections that build indexes.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Connections that load or build indexes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @database_options
 def run(
     root: Path,
     specprod: str,
     stages: tuple[str, ...],
+    dry_run: bool,
     overwrite: bool,
     yes: bool,
     public: bool,
     chunksize: int | None,
     workers: int | None,
+    as_json: bool,
     database: str | None,
     hostname: str | None,
     username: str | None,
@@ -44,39 +59,91 @@ def run(
 ) -> int:
     """Load the production NAME, whose files stand below ROOT, into a database.
 
-    All stages are loaded, or those that --stage names.
+    All stages are loaded, or those that --stage names. A load that ended early goes on where it stopped when the command
+    is given again.
     """
     verbosity(verbose, quiet)
     configuration = configured(config, loading__chunksize=chunksize, loading__workers=workers)
-    production = configuration.production(specprod)
-    if overwrite:
+    configuration.production(specprod)
+    if overwrite and not dry_run:
         confirm_overwrite(f"the tables of {schema or specprod}", yes)
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        if dry_run:
+            target, size_of = stack.enter_context(_throw_away())
+        else:
+            target = open_database(configuration, database, hostname, username, schema, specprod)
+            stack.callback(target.close)
+        summaries = _load(target, root, specprod, configuration, stages or STAGES, overwrite, public, not quiet)
+        size = size_of() if dry_run else None
+    _print(summaries, time.monotonic() - start, size, as_json)
+    return 0
 
+
+@contextlib.contextmanager
+def _throw_away() -> Iterator[tuple[Database, Any]]:
+    """Make a database that is gone afterwards, and a function that tells its size in bytes."""
+    from specprod.database.connection import connect
+
+    with tempfile.TemporaryDirectory(prefix="specprod-") as directory:
+        path = Path(directory) / "dry-run.db"
+        with connect(path) as target:
+            yield target, lambda: path.stat().st_size
+
+
+def _load(
+    target: Database,
+    root: Path,
+    specprod: str,
+    configuration: Configuration,
+    stages: Sequence[str],
+    overwrite: bool,
+    public: bool,
+    bars: bool,
+) -> list[TableSummary]:
     from specprod.load import setup_db
     from specprod.loading import Loader
     from specprod.production import load_production
     from specprod.reading.production import ProductionTree
 
-    with open_database(configuration, database, hostname, username, schema, specprod) as target:
-        setup_db(
-            database=target,
-            overwrite=overwrite,
-            public=public,
-            roles=(configuration.get("roles.collaboration"),),
-            public_role=configuration.get("roles.public"),
-        )
-        loader = Loader(target, chunksize=configuration.get("loading.chunksize"), retries=retries(configuration))
-        summaries = load_production(
+    setup_db(
+        database=target,
+        overwrite=overwrite,
+        public=public,
+        roles=(configuration.get("roles.collaboration"),),
+        public_role=configuration.get("roles.public"),
+    )
+    with progress_bars(bars) as progress:
+        loader = Loader(
             target,
-            ProductionTree(root, production),
+            chunksize=configuration.get("loading.chunksize"),
+            retries=retries(configuration),
+            progress=progress,
+        )
+        return load_production(
+            target,
+            ProductionTree(root, configuration.production(specprod)),
             loader,
-            stages=stages or STAGES,
+            stages=stages,
             workers=configuration.get("loading.workers"),
         )
-    _print(summaries)
-    return 0
 
 
-def _print(summaries: list[TableSummary]) -> None:
-    for s in summaries:
-        click.echo(f"{s.stage:12} {s.table:12} {s.rows:10d} {s.seconds:8.2f} {s.rows / max(s.seconds, 1e-9):12.0f}")
+def _print(summaries: Sequence[TableSummary], seconds: float, size: int | None, as_json: bool) -> None:
+    rows = sum(item.rows for item in summaries)
+    if as_json:
+        tables = [vars(item) | {"rows_per_second": _rate(item.rows, item.seconds)} for item in summaries]
+        total: dict[str, Any] = {"rows": rows, "seconds": seconds, "rows_per_second": _rate(rows, seconds)}
+        print_json({"tables": tables, "total": total, **({} if size is None else {"bytes": size})})
+        return
+    print_table(
+        ("stage", "table", "rows", "seconds", "rows/s"),
+        [(item.stage, item.table, item.rows, item.seconds, _rate(item.rows, item.seconds)) for item in summaries],
+        total=("all", "", rows, seconds, _rate(rows, seconds)),
+    )
+    if size is not None:
+        click.echo(f"Nothing was kept. As SQLite the database takes {size / 1e6:,.1f} MB.")
+
+
+def _rate(rows: int, seconds: float) -> int:
+    return round(rows / seconds) if seconds > 0 else 0

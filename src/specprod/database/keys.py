@@ -97,7 +97,7 @@ def build_key(database: Database, cls: type[SchemaMixin], retries: Retries | Non
 
 
 def build_indexes(
-    database: Database, cls: type[SchemaMixin], *, cluster: bool = True, retries: Retries | None = None
+    database: Database, cls: type[SchemaMixin], *, cluster: bool | None = None, retries: Retries | None = None
 ) -> None:
     """Cluster a table in the order of the sky, and build its key and indexes, as far as they are not there.
 
@@ -108,8 +108,8 @@ def build_indexes(
     database : Database
     cls : class
         The table.
-    cluster : bool
-        Whether to rewrite the table in the order of its sky index. PostgreSQL only.
+    cluster : bool, optional
+        Whether to rewrite the table in the order of its sky index; by default if it never was. PostgreSQL only.
     retries : Retries, optional
 
     Raises
@@ -148,18 +148,18 @@ def build_sky_index(database: Database, table: str, ra: str, retries: Retries | 
     _build_sky_index(database, cls, True, retries or Retries())
 
 
-def _build_sky_index(database: Database, cls: type[SchemaMixin], cluster: bool, retries: Retries) -> None:
+def _build_sky_index(database: Database, cls: type[SchemaMixin], cluster: bool | None, retries: Retries) -> None:
     sky = ddl.sky_index(database, cls)
     if sky is None:
         return
     _build(database, cls, [sky], retries)
-    if cluster and database.is_postgresql:
-        retries.run(lambda: _cluster(database, cls, sky[0]), f"cluster of {table_of(cls).name}")
+    if cluster is not False and database.is_postgresql:
+        retries.run(lambda: _cluster(database, cls, sky[0], again=bool(cluster)), f"cluster of {table_of(cls).name}")
 
 
-def _cluster(database: Database, cls: type[SchemaMixin], index: str) -> None:
+def _cluster(database: Database, cls: type[SchemaMixin], index: str, *, again: bool) -> None:
     with database.begin() as connection:
-        if index in Keys.of(database, connection).clustered:
+        if not again and index in Keys.of(database, connection).clustered:
             return
         _connection_for_builds(database, connection)
         connection.exec_driver_sql(f"CLUSTER {database.name(cls)} USING {database.quote(index)}")

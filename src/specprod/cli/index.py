@@ -1,0 +1,44 @@
+"""``specprod-load index``: build or refresh keys and indexes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from specprod.cli.options import configured, database_options, open_database, retries, verbosity
+
+
+@click.command(epilog="Example: specprod-load index --database postgresql://host/name --schema iron --cluster")
+@click.option("--cluster", is_flag=True, help="Also rewrite the tables in the order of the sky; this locks them.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Connections that build.")
+@database_options
+def index(
+    cluster: bool,
+    workers: int | None,
+    database: str | None,
+    hostname: str | None,
+    username: str | None,
+    schema: str | None,
+    config: Path | None,
+    verbose: int,
+    quiet: bool,
+) -> int:
+    """Build the keys, indexes and references that are missing, and gather statistics.
+
+    What is there already is left alone.
+    """
+    verbosity(verbose, quiet)
+    configuration = configured(config, loading__workers=workers)
+
+    from specprod.production import build_all
+
+    with open_database(configuration, database, hostname, username, schema) as target:
+        built = build_all(
+            target, cluster=cluster, workers=configuration.get("loading.workers"), retries=retries(configuration)
+        )
+    for name in built:
+        click.echo(f"built {name}")
+    if not built:
+        click.echo("nothing was missing")
+    return 0

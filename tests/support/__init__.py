@@ -1,0 +1,1 @@
+"""What tests need besides pytest: servers, trees, processes."""
