@@ -134,7 +134,7 @@ class BatchOptions:
 
     @cached_property
     def database(self) -> str:
-        """The database, as the scripts name it: never a path that depends on where a job runs.
+        """What the scripts name as database; never a path that depends on where a job runs.
 
         A batch is for a server: where nothing names a database, it is the configured server, not a file.
 
