@@ -14,6 +14,7 @@ import click
 Examples:
   specprod-load sample prod
   specprod-load run prod --specprod sample --database prod.db
+  specprod-load sample nightly --specprod daily --faults
   specprod-load sample big --specprod iron --tiles 30 --assigned 4000 --potential 10000
 """
 )
@@ -36,6 +37,10 @@ Examples:
 @click.option(
     "--brick-sources", default=20, show_default=True, help="Sources in a brick besides those of targets (tile inputs)."
 )
+@click.option(
+    "--faults", is_flag=True, help="Add jura and daily, the latter with faults for patch to mend: faults.json."
+)
+@click.option("--fault-tiles", default=128, show_default=True, help="Number of tiles with faults.")
 @click.option("--gzip/--no-gzip", "compressed", default=True, help="Compress every second fiberassign file.")
 @click.option("--compact", is_flag=True, help="Leave out light curves and aperture fluxes, which no table holds.")
 @click.option("--overwrite", is_flag=True, help="Replace a sample that is there already.")

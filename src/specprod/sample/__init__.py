@@ -6,11 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from specprod.errors import ConfigurationError
+from specprod.sample.faults import BLOCK, write_pair
 from specprod.sample.layout import LAYOUTS, Layout
 from specprod.sample.production import Production, Settings
 from specprod.sample.tables import Tree, make_room
 
 __all__ = ["LAYOUTS", "Layout", "SampleSummary", "write_sample"]
+
+# With faults, the production that is to be patched, and the one to patch it from.
+SOURCE, DESTINATION = "jura", "daily"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ def write_sample(
     compact: bool = False,
     tile_inputs: bool = False,
     brick_sources: int = 20,
+    faults: bool = False,
+    fault_tiles: int = BLOCK,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleSummary:
@@ -90,6 +97,12 @@ def write_sample(
         Always so for "daily".
     brick_sources : int, optional
         Sources of the Legacy Surveys in a brick besides those of which targets are chosen.
+    faults : bool, optional
+        Write the tiles and exposures files of productions "jura" and "daily" too, the latter with faults that patching
+        from the former mends, and a list of them, faults.json. If the production is "daily", its own tiles are among
+        them, without fault.
+    fault_tiles : int, optional
+        Number of tiles with faults, rounded up to a multiple of 128.
     overwrite : bool, optional
         Replace a sample that is there already. Only files that this function wrote are removed.
     progress : callable, optional
@@ -123,10 +136,25 @@ def write_sample(
         tile_inputs=tile_inputs or layout.redshift == "daily",
         brick_sources=brick_sources,
     )
+    if faults and layout.specprod == SOURCE:
+        raise ConfigurationError(f"with faults there is a production {SOURCE} already; give this one another name")
     make_room(root, overwrite)
     with Tree(root) as tree:
         production = Production(settings, tree)
-        production.write_observations()
+        if faults:
+            mine = layout.specprod == DESTINATION
+            write_pair(
+                tree,
+                source=SOURCE,
+                destination=DESTINATION,
+                tiles=fault_tiles,
+                seed=seed,
+                loadable=production.plan if mine else (),
+                observed=production.exposures if mine else None,
+                adapt=production.columns,
+            )
+        if not faults or layout.specprod != DESTINATION:
+            production.write_observations()
         done = 0
         for cluster in production.clusters():
             production.write_cluster(cluster)

@@ -14,7 +14,7 @@ from specprod.sample.draw import Draw
 from specprod.sample.photometry import assemble
 from specprod.sample.sky import NORTH, separation
 
-__all__ = ["CAMERAS", "CLUSTER", "Tile", "exposures_of", "frames_of", "plan", "tiles_of"]
+__all__ = ["CAMERAS", "CLUSTER", "PROGRAMS", "Tile", "exposures_of", "frames_of", "plan", "tiles_of"]
 
 Array = npt.NDArray[Any]
 
@@ -24,7 +24,7 @@ CAMERAS = np.array([f"{band}{number}".encode() for band in "brz" for number in r
 
 # Survey, program, FAPRGRM, FAFLAVOR, goal in seconds, first TILEID, first night as MJD, in the order in which tiles
 # take them. The first TILEIDs are multiples of 60, so that those of 10 or 12 programs never meet.
-_PROGRAMS: tuple[tuple[str, str, str, str, float, int, int], ...] = (
+PROGRAMS: tuple[tuple[str, str, str, str, float, int, int], ...] = (
     ("main", "dark", "dark", "maindark", 1000.0, 1200, 59350),
     ("main", "bright", "bright", "mainbright", 180.0, 21000, 59352),
     ("sv3", "dark", "dark", "sv3dark", 1200.0, 600, 59315),
@@ -117,7 +117,7 @@ def plan(
     extension : bool
         Whether to have tiles of the extension programs.
     """
-    programs = _PROGRAMS[:2] + (_EXTENSION if extension else ()) + _PROGRAMS[2:]
+    programs = PROGRAMS[:2] + (_EXTENSION if extension else ()) + PROGRAMS[2:]
     centres = _centres(count // CLUSTER + 1, radius)
     tiles = []
     for index in range(count + 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from specprod.sample.photometry import assemble, targeting_photometry, tractorph
 from specprod.sample.redrock import exposure_fibermap, write_redrock
 from specprod.sample.redshifts import by_pixel, by_tile, mark_primary
 from specprod.sample.sky import Bricks, Sources, healpix, sources_of_tile
-from specprod.sample.tables import Tree
+from specprod.sample.tables import Tree, csv_text
 
 __all__ = ["Production", "Settings", "TileData"]
 
@@ -302,13 +301,3 @@ def varied_zcatalog(columns: of.Columns, survey: str, program: str) -> of.Column
         signal = sorted(name for name in columns.names if name.startswith("TSNR2_"))
         columns = columns.reordered([n for n in columns.names if not n.startswith("TSNR2_")] + signal)
     return columns
-
-
-def csv_text(table: Array) -> str:
-    """Write a table as CSV: floats as Python writes them, NaN as an empty cell."""
-    names = table.dtype.names or ()
-    rows = [",".join(names)]
-    for row in table.tolist():
-        cells = [c.decode("ascii") if isinstance(c, bytes) else c for c in row]
-        rows.append(",".join("" if isinstance(c, float) and math.isnan(c) else str(c) for c in cells))
-    return "\n".join(rows) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from specprod.errors import ConfigurationError
 from specprod.sample.columns import Columns
 
-__all__ = ["MANIFEST", "Card", "TableFile", "Tree", "compress", "make_room"]
+__all__ = ["MANIFEST", "Card", "TableFile", "Tree", "compress", "csv_text", "make_room"]
 
 Array = npt.NDArray[Any]
 # Name of the file at the root that lists the others; a sample without it is not complete.
@@ -112,6 +113,16 @@ def make_room(root: Path, overwrite: bool) -> None:
         if path.is_relative_to(root.resolve()):
             path.unlink(missing_ok=True)
     manifest.unlink()
+
+
+def csv_text(table: Array) -> str:
+    """Write a table as CSV: floats as Python writes them, NaN as an empty cell."""
+    names = table.dtype.names or ()
+    rows = [",".join(names)]
+    for row in table.tolist():
+        cells = [c.decode("ascii") if isinstance(c, bytes) else c for c in row]
+        rows.append(",".join("" if isinstance(c, float) and math.isnan(c) else str(c) for c in cells))
+    return "\n".join(rows) + "\n"
 
 
 @dataclass
