@@ -182,3 +182,19 @@ def test_redrock_files_differ_in_types_and_columns(tree: Path) -> None:
         optional.add(("MIN_MJD" in fibermap.dtype.names, "DESINAME" in fibermap.dtype.names))
     assert types == {(8, 8, 8), (4, 4, 2)}
     assert optional == {(True, False), (False, False), (True, True)}
+
+
+def test_target_catalogues_reach_further(tmp_path: Path) -> None:
+    rows = {}
+    for reach in (1.0, 2.5):
+        root = tmp_path / str(reach)
+        write_sample(
+            root, tiles=5, targets_per_tile=20, potentials_per_tile=40, compact=True, tile_inputs=True,
+            catalogue_reach=reach,
+        )  # fmt: skip
+        targets = {path.relative_to(root): fitsio.read(str(path), ext=1) for path in root.rglob("targets-*.fits")}
+        for directory in {path.parent for path in targets}:
+            ids = np.concatenate([table["TARGETID"] for path, table in targets.items() if path.parent == directory])
+            assert np.unique(ids).size == ids.size
+        rows[reach] = sum(table.size for table in targets.values())
+    assert rows[2.5] > 3 * rows[1.0]

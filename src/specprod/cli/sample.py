@@ -38,6 +38,9 @@ Examples:
     "--brick-sources", default=20, show_default=True, help="Sources in a brick besides those of targets (tile inputs)."
 )
 @click.option(
+    "--catalogue-reach", default=1.0, show_default=True, help="Radius of target catalogues in radii of a tile."
+)
+@click.option(
     "--faults", is_flag=True, help="Add jura and daily, the latter with faults for patch to mend: faults.json."
 )
 @click.option("--fault-tiles", default=128, show_default=True, help="Number of tiles with faults.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from specprod.errors import ConfigurationError
+from specprod.errors import ConfigurationError, SpecprodError
 from specprod.sample.faults import BLOCK, write_pair
 from specprod.sample.layout import LAYOUTS, Layout
 from specprod.sample.production import Production, Settings
@@ -57,6 +58,7 @@ def write_sample(
     compact: bool = False,
     tile_inputs: bool = False,
     brick_sources: int = 20,
+    catalogue_reach: float = 1.0,
     faults: bool = False,
     fault_tiles: int = BLOCK,
     overwrite: bool = False,
@@ -97,6 +99,8 @@ def write_sample(
         Always so for "daily".
     brick_sources : int, optional
         Sources of the Legacy Surveys in a brick besides those of which targets are chosen.
+    catalogue_reach : float, optional
+        Radius around the centre of a tile to which target catalogues are filled, in radii of the tile, 1 or more.
     faults : bool, optional
         Write the tiles and exposures files of productions "jura" and "daily" too, the latter with faults that patching
         from the former mends, and a list of them, faults.json. If the production is "daily", its own tiles are among
@@ -115,18 +119,24 @@ def write_sample(
     Raises
     ------
     ConfigurationError
-        If the numbers do not fit each other, or the directory is not empty, or it is to be overwritten and does not
-        hold a sample.
+        If the name of the production cannot be part of a path, the numbers do not fit each other, the directory is not
+        empty, or it is to be overwritten and does not hold a sample.
+    SpecprodError
+        If the directory cannot be written.
     """
+    if isinstance(specprod, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", specprod):
+        raise ConfigurationError(f"{specprod!r} is no name of a production: letters, digits, . _ - are expected")
     layout = specprod if isinstance(specprod, Layout) else LAYOUTS.get(specprod, LAYOUTS["sample"].named(specprod))
     root = Path(root)
+    if sky_fibers is None:
+        sky_fibers = targets_per_tile // 5
     settings = Settings(
         layout=layout,
         tiles=tiles,
         targets=potentials_per_tile,
         assigned=targets_per_tile,
-        sky_targets=max(potentials_per_tile // 5, targets_per_tile // 5) if sky_targets is None else sky_targets,
-        sky_fibers=targets_per_tile // 5 if sky_fibers is None else sky_fibers,
+        sky_targets=max(potentials_per_tile // 5, sky_fibers) if sky_targets is None else sky_targets,
+        sky_fibers=sky_fibers,
         radius=max(0.2, min(1.0, potentials_per_tile / 5000) ** 0.5 * 1.6) if radius is None else radius,
         seed=seed,
         compressed=compressed,
@@ -135,33 +145,36 @@ def write_sample(
         compact=compact,
         tile_inputs=tile_inputs or layout.redshift == "daily",
         brick_sources=brick_sources,
+        catalogue_reach=catalogue_reach,
     )
     if faults and layout.specprod == SOURCE:
         raise ConfigurationError(f"with faults there is a production {SOURCE} already; give this one another name")
     make_room(root, overwrite)
-    with Tree(root) as tree:
-        production = Production(settings, tree)
-        if faults:
-            mine = layout.specprod == DESTINATION
-            write_pair(
-                tree,
-                source=SOURCE,
-                destination=DESTINATION,
-                tiles=fault_tiles,
-                seed=seed,
-                loadable=production.plan if mine else (),
-                observed=production.exposures if mine else None,
-                adapt=production.columns,
-            )
-        if not faults or layout.specprod != DESTINATION:
-            production.write_observations()
-        done = 0
-        for cluster in production.clusters():
-            production.write_cluster(cluster)
-            done += len(cluster)
-            if progress is not None:
-                progress(done, len(production.plan))
-        production.finish()
-        tree.write_manifest()
+    try:
+        with Tree(root) as tree:
+            production = Production(settings, tree)
+            if faults:
+                mine = layout.specprod == DESTINATION
+                write_pair(
+                    tree,
+                    source=SOURCE,
+                    destination=DESTINATION,
+                    tiles=fault_tiles,
+                    seed=seed,
+                    loadable=production.plan if mine else (),
+                    observed=production.exposures if mine else None,
+                    adapt=production.columns,
+                )
+            if not faults or layout.specprod != DESTINATION:
+                production.write_observations()
+            done = 0
+            for cluster in production.clusters():
+                production.write_cluster(cluster)
+                done += len(cluster)
+                if progress is not None:
+                    progress(done, len(production.plan))
+            production.finish()
+    except OSError as error:
+        raise SpecprodError(f"the sample cannot be written: {error}", file=root) from error
     size = sum((root / path).stat().st_size for path in tree.files)
     return SampleSummary(root, tuple(tree.files), dict(tree.rows), size)

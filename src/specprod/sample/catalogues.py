@@ -71,6 +71,10 @@ class Catalogues:
         Sources in a brick of which targets are chosen.
     beyond : int
         Sources in a brick besides these.
+    reach : float
+        Radius, in radii of a tile, to which target catalogues are filled.
+    centres : list of (float, float)
+        A position in degrees in each cluster; a target belongs to the nearest one.
     seed : int
     adapt : callable
         What is to be done to columns of the data model.
@@ -84,6 +88,8 @@ class Catalogues:
         radius: float,
         per_brick: int,
         beyond: int,
+        reach: float,
+        centres: list[tuple[float, float]],
         seed: int,
         adapt: Callable[[of.Columns], of.Columns],
     ) -> None:
@@ -92,6 +98,8 @@ class Catalogues:
         self.radius = radius
         self.per_brick = per_brick
         self.beyond = beyond
+        self.reach = reach
+        self.centres = centres
         self.seed = seed
         self._adapt = adapt
         self._too: dict[Path, list[Array]] = {}
@@ -114,19 +122,26 @@ class Catalogues:
             Table(np.concatenate(parts)).write(text, format="ascii.ecsv")
             self.tree.text(path, text.getvalue())
 
-    def _around(self, tiles: list[Tile]) -> Sources:
-        """All sources within the radius of any of these tiles."""
-        found = [self.bricks.around(tile.ra, tile.dec, self.radius) for tile in tiles]
+    def _around(self, tiles: list[Tile], radius: float) -> Sources:
+        """All sources within `radius` degrees of the centre of any of these tiles."""
+        found = [self.bricks.around(tile.ra, tile.dec, radius) for tile in tiles]
         sources = sources_in_bricks(self.bricks, np.unique(np.concatenate(found)), 0, self.per_brick, self.seed)
         near = np.zeros(sources.size, dtype=bool)
         for tile in tiles:
-            near |= separation(sources.ra, sources.dec, tile.ra, tile.dec) < self.radius
+            near |= separation(sources.ra, sources.dec, tile.ra, tile.dec) < radius
         return sources.take(near)
+
+    def _own(self, sources: Sources, tiles: list[Tile]) -> Sources:
+        """Those sources that are nearer to the cluster of these tiles than to any other."""
+        away = np.stack([separation(sources.ra, sources.dec, ra, dec) for ra, dec in self.centres])
+        return sources.take(np.argmin(away, axis=0) == tiles[0].cluster)
 
     def _write_targets(self, tiles: list[Tile]) -> None:
         """Write the target catalogues of one survey and program."""
         tile = tiles[0]
-        sources = self._around(tiles)
+        sources = self._around(tiles, self.radius * self.reach)
+        if self.reach > 1:
+            sources = self._own(sources, tiles)
         paths = catalogue_paths(tile)
         columns = self._adapt(_target_columns(tile.survey))
         for kind, key, nside in ((PRIMARY, "TARG", 8 if tile.survey == "main" else 16), (GAIA, "TARG2", 32)):
@@ -158,7 +173,7 @@ class Catalogues:
 
     def _write_tractor(self, tiles: list[Tile]) -> None:
         """Write the bricks in which targets of these tiles are; on the border of north and south, from both sides."""
-        targets = self._around(tiles)
+        targets = self._around(tiles, self.radius)
         columns = self._adapt(of.TRACTORPHOT.without("LS_ID", "TARGETID"))
         for brickid in np.unique(targets.brickid).tolist():
             low = float(self.bricks.corner(brickid)[1])

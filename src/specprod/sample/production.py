@@ -48,6 +48,7 @@ class Settings:
     compact: bool
     tile_inputs: bool
     brick_sources: int
+    catalogue_reach: float
 
     def __post_init__(self) -> None:
         wrong = [
@@ -57,6 +58,7 @@ class Settings:
             (self.sky_targets < self.sky_fibers, "a tile cannot have fewer sky positions than sky fibers"),
             (self.assigned + self.sky_fibers > 5000, "a tile has 5000 fibers, for targets and sky together"),
             (min(self.sky_fibers, self.seed, self.brick_sources) < 0, "numbers must not be negative"),
+            (not 1 <= self.catalogue_reach <= 4, "target catalogues reach 1 to 4 radii of a tile"),
             (not 0.1 <= self.radius <= 1.7, "the radius of a tile must be between 0.1 and 1.7 degrees"),
         ]
         for failed, message in wrong:
@@ -118,6 +120,8 @@ class Production:
             radius=s.radius,
             per_brick=s.per_brick,
             beyond=s.brick_sources,
+            reach=s.catalogue_reach,
+            centres=[(cluster[0].ra, cluster[0].dec) for cluster in self.clusters()],
             seed=s.seed,
             adapt=self.columns,
         )

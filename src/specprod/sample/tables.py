@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import math
@@ -21,7 +22,7 @@ from specprod.sample.columns import Columns
 __all__ = ["MANIFEST", "Card", "TableFile", "Tree", "compress", "csv_text", "make_room"]
 
 Array = npt.NDArray[Any]
-# Name of the file at the root that lists the others; a sample without it is not complete.
+# Name of the file at the root that lists the others.
 MANIFEST = "sample.json"
 Card = tuple[str, Any]  # a header keyword and its value
 
@@ -198,12 +199,13 @@ class Tree:
         (self.root / path).write_text(content, encoding="ascii")
         self.files[path] = None
 
-    def write_manifest(self) -> None:
-        """Write what the tree holds into `MANIFEST`, the last file of a complete sample."""
+    def write_manifest(self, *, complete: bool = True) -> None:
+        """Close all files, and write what the tree holds into `MANIFEST`."""
         for path in list(self._open):
             self.close(path)
         names = [path.as_posix() for path in self.files]
-        self.text(Path(MANIFEST), json.dumps({"rows": self.rows, "files": names}, indent=1) + "\n")
+        content = {"complete": complete, "rows": self.rows, "files": names}
+        self.text(Path(MANIFEST), json.dumps(content, indent=1) + "\n")
 
     def __enter__(self) -> Tree:
         return self
@@ -211,5 +213,9 @@ class Tree:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for path in list(self._open):
-            self.close(path)
+        if error is None:
+            self.write_manifest()
+            return
+        # So that a sample that was not finished can be overwritten; it is the first error that the caller has to see.
+        with contextlib.suppress(OSError):
+            self.write_manifest(complete=False)
