@@ -136,11 +136,12 @@ def test_columns_are_those_of_the_data_model(model: str, tree: Path) -> None:
         assert check_columns(path, model, without=SPLIT_ONLY) > 20
 
 
-def test_columns_of_split_files(split: Path) -> None:
+def test_columns_of_split_files(tmp_path: Path) -> None:
     require_data_model()
-    assert check_columns(next(split.rglob("zpix-main-dark.fits")), "zpix.csv") > 150
-    assert check_columns(next(split.rglob("ztile-main-dark-cumulative.fits")), "ztile.csv") > 150
-    assert check_columns(next(split.rglob("ztile-main-bright-cumulative.fits")), "ztile.csv", {"EXP_FIBERMAP"}) > 20
+    write_sample(tmp_path, tiles=2, targets_per_tile=20, potentials_per_tile=40, split=True)
+    assert check_columns(next(tmp_path.rglob("zpix-main-dark.fits")), "zpix.csv") > 150
+    assert check_columns(next(tmp_path.rglob("ztile-main-dark-cumulative.fits")), "ztile.csv") > 150
+    assert check_columns(next(tmp_path.rglob("zpix-main-bright.fits")), "zpix.csv", {"EXP_FIBERMAP"}) > 20
 
 
 def test_columns_of_redrock_files(tmp_path: Path) -> None:
