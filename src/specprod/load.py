@@ -40,6 +40,7 @@ from specprod.model.base import TableLike
 from specprod.model.casting import REPLACEMENT
 from specprod.model.converting import column_names
 from specprod.reading.tables import Chunk
+from specprod.results.orm import OrmPipelineResultsStorage
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -98,7 +99,7 @@ def setup_db(
     schema : str, optional
         Schema for the tables.
     overwrite : bool
-        Drop tables of ours that are there; others are left alone.
+        Drop tables of ours that are there, and the ledger; others are left alone.
     public : bool
         Let the public role read the tables as well.
     verbose : bool
@@ -129,6 +130,7 @@ def setup_db(
         check_roles(database, connection, readers)
         if overwrite:
             drop_tables(database, connection)
+            OrmPipelineResultsStorage(database, connection).drop()
         create_tables(database, connection)
         grant(database, connection, readers)
     return database

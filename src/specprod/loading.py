@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from specprod.database.failures import Retries
 from specprod.database.writers import Counts, Writer, writer_for
+from specprod.errors import FormatError
 from specprod.model import SchemaMixin, table_of
 from specprod.model.converting import Converter, Rejects
 from specprod.reading.tables import Chunk, TableReader, open_table
@@ -54,6 +55,8 @@ class FileLoad:
         Whether rows whose key is in the table already are left out; otherwise they are an error.
     nan_zero : bool
         Whether columns that say so take NaN as zero, as loads of tiles do.
+    stage : str
+        The stage that loads it, for the ledger.
     """
 
     path: Path
@@ -63,6 +66,7 @@ class FileLoad:
     row_filter: RowFilter | None = None
     only_new: bool = False
     nan_zero: bool = False
+    stage: str = "load"
 
 
 @dataclass
@@ -79,6 +83,8 @@ class Piece:
         What the writer takes.
     rejects : Rejects
         Rows that violate a rule.
+    checksum : int
+        Share of the rows in the checksum of the file.
     """
 
     first: int
@@ -86,6 +92,7 @@ class Piece:
     rows: int = 0
     prepared: list[Any] = field(default_factory=list)
     rejects: Rejects = field(default_factory=Rejects)
+    checksum: int = 0
 
 
 class Progress(Protocol):
@@ -111,6 +118,13 @@ class NoProgress:
 class Ledger(Protocol):
     """Keeps what was loaded, in the transaction of the rows themselves."""
 
+    @property
+    def keeps_checksums(self) -> bool:
+        """Whether pieces need their checksum."""
+
+    def complete(self, load: FileLoad) -> bool:
+        """Whether a file is loaded to its end and is what it was."""
+
     def begin(self, load: FileLoad, reader: TableReader) -> int:
         """Begin a file, and return its first row that is not loaded yet."""
 
@@ -120,12 +134,18 @@ class Ledger(Protocol):
     def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
         """Record a piece, in the transaction of its rows."""
 
-    def finish(self, load: FileLoad, counts: Counts) -> None:
+    def finish(self, load: FileLoad, reader: TableReader) -> None:
         """End a file."""
 
 
 class NoLedger:
     """Keeps nothing, for loads into a database that are not to be resumed."""
+
+    keeps_checksums = False
+
+    def complete(self, load: FileLoad) -> bool:
+        """Know of no file."""
+        return False
 
     def begin(self, load: FileLoad, reader: TableReader) -> int:
         """Begin at the first row."""
@@ -138,7 +158,7 @@ class NoLedger:
     def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
         """Do nothing."""
 
-    def finish(self, load: FileLoad, counts: Counts) -> None:
+    def finish(self, load: FileLoad, reader: TableReader) -> None:
         """Do nothing."""
 
 
@@ -257,18 +277,21 @@ class Loader:
         for load, piece in prefetched(self._all_pieces(loads)):
             if self._stopped.is_set():
                 break
-            if piece is None:
+            if isinstance(piece, TableReader):
                 totals.setdefault(load, Counts())
-                self.ledger.finish(load, totals[load])
+                self.ledger.finish(load, piece)
             else:
                 counts = self._write(load, writer_for(self.database, load.table), piece)
                 totals[load] = totals.get(load, Counts()) + counts
                 self.progress.advance(load, piece.last - piece.first)
         return totals
 
-    def _all_pieces(self, loads: Iterable[FileLoad]) -> Iterator[tuple[FileLoad, Piece | None]]:
-        """Yield the pieces of each file, and None at its end."""
+    def _all_pieces(self, loads: Iterable[FileLoad]) -> Iterator[tuple[FileLoad, Piece | TableReader]]:
+        """Yield the pieces of each file, and its reader at the end."""
         for load in loads:
+            if self.ledger.complete(load):
+                logger.info("%s: %s is loaded already", load.path, table_of(load.table).name)
+                continue
             start_time = time.monotonic()
             with open_table(load.path, load.hdu) as reader:
                 converter = Converter(
@@ -280,12 +303,14 @@ class Loader:
                     nan_zero=load.nan_zero,
                 )
                 writer = writer_for(self.database, load.table)
+                if reader.nrows == 0:
+                    raise FormatError("the table has no rows", file=load.path, hdu=reader.hdu)
                 start = self.ledger.begin(load, reader)
                 self.progress.start(load, reader.nrows - start)
                 for piece in self._pieces(load, reader, converter, writer, start):
                     yield load, piece
             converter.report()
-            yield load, None
+            yield load, reader
             logger.info("%s: %s done in %.1f s", load.path, table_of(load.table).name, time.monotonic() - start_time)
 
     def _pieces(
@@ -304,6 +329,8 @@ class Loader:
                 if rows:
                     piece.rows += rows
                     piece.prepared.append(writer.prepare(columns))
+            if self.ledger.keeps_checksums:
+                piece.checksum = reader.checksum(first, last)
             yield piece
 
     def _write(self, load: FileLoad, writer: Writer, piece: Piece) -> Counts:

@@ -55,25 +55,25 @@ def not_sky(chunk: Chunk) -> npt.NDArray[np.int64]:
 
 
 def _exposures(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
-    yield FileLoad(tree.tiles(), TILES_HDU, Tile)
-    yield FileLoad(tree.exposures(), "EXPOSURES", Exposure)
-    yield FileLoad(tree.exposures(), "FRAMES", Frame)
+    yield FileLoad(tree.tiles(), TILES_HDU, Tile, stage="exposures")
+    yield FileLoad(tree.exposures(), "EXPOSURES", Exposure, stage="exposures")
+    yield FileLoad(tree.exposures(), "FRAMES", Frame, stage="exposures")
 
 
 def _photometry(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
     for path in tree.tractorphot():
-        yield FileLoad(path, "TRACTORPHOT", Photometry)
+        yield FileLoad(path, "TRACTORPHOT", Photometry, stage="photometry")
 
 
 def _targetphot(tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
     for path in tree.targetphot():
         new = partial(deduplicate_targetid, database=database)
-        yield FileLoad(path, "TARGETPHOT", Photometry, row_filter=new, only_new=True)
+        yield FileLoad(path, "TARGETPHOT", Photometry, row_filter=new, only_new=True, stage="targetphot")
 
 
 def _target(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
     for path in tree.targetphot():
-        yield FileLoad(path, "TARGETPHOT", Target)
+        yield FileLoad(path, "TARGETPHOT", Target, stage="target")
 
 
 def _redshift(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
@@ -81,7 +81,7 @@ def _redshift(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
         for file in tree.redshifts(kind)[0]:
             given = {"survey": file.survey, "program": file.program}
             given |= {"spgrp": "cumulative"} if cls is Ztile else {}
-            yield FileLoad(file.path, "ZCATALOG", cls, given, not_sky)
+            yield FileLoad(file.path, "ZCATALOG", cls, given, not_sky, stage="redshift")
 
 
 def _fiberassign(tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
@@ -89,8 +89,8 @@ def _fiberassign(tree: ProductionTree, database: Database) -> Iterator[FileLoad]
         tiles = connection.scalars(sa.select(Tile.tileid).order_by(Tile.tileid)).all()
     for tileid in tiles:
         path = tree.fiberassign(tileid)
-        yield FileLoad(path, "FIBERASSIGN", Fiberassign, {"tileid": tileid}, not_sky)
-        yield FileLoad(path, "POTENTIAL_ASSIGNMENTS", Potential, {"tileid": tileid}, not_sky)
+        yield FileLoad(path, "FIBERASSIGN", Fiberassign, {"tileid": tileid}, not_sky, stage="fiberassign")
+        yield FileLoad(path, "POTENTIAL_ASSIGNMENTS", Potential, {"tileid": tileid}, not_sky, stage="fiberassign")
 
 
 @dataclass(frozen=True)

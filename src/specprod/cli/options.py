@@ -62,19 +62,24 @@ def verbosity(verbose: int, quiet: bool) -> None:
     logging.getLogger("specprod").setLevel(level)
 
 
-def configured(config: Path | None, **options: Any) -> Configuration:
+def configured(config: Path | None, specprod: str | None = None, **options: Any) -> Configuration:
     """Read the configuration, and let options go before it.
 
     Parameters
     ----------
     config : path, optional
         The file of the option --config.
+    specprod : str, optional
+        A production whose own settings apply.
     **options
         Values by key, dots written as two underscores, such as ``database__schema``; None counts as not given.
     """
     from specprod.configuration import load_configuration
 
     configuration = load_configuration(config, environ=os.environ)
+    if specprod is not None:
+        configuration.production(specprod)
+        configuration = configuration.for_production(specprod)
     for name, value in options.items():
         if value is not None:
             key = name.replace("__", ".")
@@ -91,17 +96,12 @@ def open_database(
     default_schema: str | None = None,
 ) -> Database:
     """Connect to the database that options, variables and configuration name, in this order."""
-    import sqlalchemy as sa
-
     from specprod.database.connection import connect
 
-    target: Any = database
-    if target is None and hostname is not None:
-        target = sa.URL.create("postgresql", host=hostname, database=configuration.get("database.name"))
-    if target is None:
-        target = configuration.get("database.url") or "specprod.db"
+    chosen = configuration.override({"database.url": database}, "option --database")
+    chosen = chosen.override({"database.hostname": hostname}, "option --hostname")
     return connect(
-        target,
+        chosen.database(),
         schema=schema or configuration.get("database.schema") or default_schema,
         username=username or configuration.get("database.username"),
     )

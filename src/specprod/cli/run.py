@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +67,7 @@ def run(
     is given again.
     """
     verbosity(verbose, quiet)
-    configuration = configured(config, loading__chunksize=chunksize, loading__workers=workers)
-    configuration.production(specprod)
+    configuration = configured(config, specprod, loading__chunksize=chunksize, loading__workers=workers)
     if overwrite and not dry_run:
         confirm_overwrite(f"the tables of {schema or specprod}", yes)
     start = time.monotonic()
@@ -101,28 +104,43 @@ def _load(
     public: bool,
     bars: bool,
 ) -> list[TableSummary]:
+    from specprod.ledger import opened
     from specprod.load import setup_db
     from specprod.loading import Loader
     from specprod.production import load_production
     from specprod.reading.production import ProductionTree
 
-    setup_db(
+    prepare = partial(
+        setup_db,
         database=target,
         overwrite=overwrite,
         public=public,
         roles=(configuration.get("roles.collaboration"),),
         public_role=configuration.get("roles.public"),
     )
-    with progress_bars(bars) as progress:
+    production = configuration.production(specprod)
+    with (
+        opened(
+            target,
+            root,
+            "run",
+            command=shlex.join(["specprod-load", *sys.argv[1:]]),
+            production=dataclasses.asdict(production),
+            setting=configuration.get("results.storage"),
+            prepare=prepare,
+        ) as ledger,
+        progress_bars(bars) as progress,
+    ):
         loader = Loader(
             target,
+            ledger=ledger,
             chunksize=configuration.get("loading.chunksize"),
             retries=retries(configuration),
             progress=progress,
         )
         return load_production(
             target,
-            ProductionTree(root, configuration.production(specprod)),
+            ProductionTree(root, production),
             loader,
             stages=stages,
             workers=configuration.get("loading.workers"),

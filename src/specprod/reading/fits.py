@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from specprod.errors import FormatError, MissingHDUError, ValueRejectedError
 from specprod.reading.tables import Chunk, TableReader, unpacked
 
-__all__ = ["FitsTable", "datasum", "read_header"]
+__all__ = ["FitsTable", "add", "datasum", "read_header"]
 
 _FORMS = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "A": "S", "E": ">f4", "D": ">f8"}
 _WIDTHS = {"L": 1, "X": 0, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
@@ -210,6 +211,17 @@ class FitsTable(TableReader):
             raise self._error(f"truncated at row {start + raw.size} of {self._size}")
         return FitsChunk(raw, self._columns, start)
 
+    def checksum(self, start: int, stop: int) -> int:
+        """Compute the share of some rows in DATASUM; the words that it sums need not begin with a row."""
+        width = self._dtype.itemsize
+        offset, end = start * width, min(stop, self._size) * width
+        self._stream.seek(self._start + offset)
+        before = offset % 4
+        blocks = [bytes(before) + self._stream.read(min(_BLOCK - before, end - offset))]
+        position = offset + len(blocks[0]) - before
+        sizes = [min(_BLOCK, end - first) for first in range(position, end, _BLOCK)]
+        return datasum(chain(blocks, (self._stream.read(size) for size in sizes)))
+
     def datasum(self) -> int:
         """Compute the checksum of the data unit, as FITS defines DATASUM: the ones' complement sum of 32-bit words."""
         self._stream.seek(self._start)
@@ -220,12 +232,12 @@ class FitsTable(TableReader):
         self._stack.close()
 
 
-def datasum(blocks: Iterator[bytes]) -> int:
+def datasum(blocks: Iterable[bytes]) -> int:
     """Sum blocks of bytes as the FITS keyword DATASUM does.
 
     Parameters
     ----------
-    blocks : iterator of bytes
+    blocks : iterable of bytes
         All but the last must have a length that is a multiple of 4.
 
     Returns
@@ -235,8 +247,14 @@ def datasum(blocks: Iterator[bytes]) -> int:
     """
     total = 0
     for block in blocks:
-        words = np.frombuffer(block + b"\0" * (-len(block) % 4), dtype=np.uint32).byteswap()
-        total += int(np.add.reduce(words, dtype=np.uint64))
+        padded = block + bytes(-len(block) % 4) if len(block) % 4 else block
+        total += int(np.add.reduce(np.frombuffer(padded, dtype=">u4"), dtype=np.uint64))
+    return add(total)
+
+
+def add(*sums: int) -> int:
+    """Add checksums in ones' complement arithmetic of 32 bits."""
+    total = sum(sums)
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total

@@ -98,6 +98,13 @@ class TableReader(ABC):
             yield self.read(first, first + size)
 
     @abstractmethod
+    def checksum(self, start: int, stop: int) -> int:
+        """Compute the share of some rows in the checksum of the file.
+
+        The shares of ranges that cover the rows of a FITS table add up to its DATASUM; see `specprod.reading.fits.add`.
+        """
+
+    @abstractmethod
     def datasum(self) -> int:
         """Compute the checksum of the data, by the rule of the FITS keyword DATASUM."""
 

@@ -1,0 +1,276 @@
+"""The ledger of loads: what was loaded, from which rows of which file, written in the transaction of the rows.
+
+It is kept in a results storage. Whether a file is loaded, and up to which row, is decided by it alone; that a table has
+rows says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from specprod.database.failures import translated
+from specprod.database.locking import locked
+from specprod.errors import LedgerError
+from specprod.loading import FileLoad, Piece
+from specprod.model import table_of
+from specprod.reading.fits import add
+from specprod.results import helpers
+from specprod.results.base import PipelineExecution, PipelineResult, PipelineStorage, State, TaskExecution, TaskResult
+from specprod.results.base import now as present
+from specprod.results.mirror import MirroredStorage
+from specprod.results.orm import OrmPipelineResultsStorage
+from specprod.results.storage import DEFAULT_STORAGE, load_storage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from specprod.database.connection import Database
+    from specprod.database.writers import Counts
+    from specprod.reading.tables import TableReader
+
+__all__ = ["LoadLedger", "opened"]
+
+logger = logging.getLogger(__name__)
+
+
+class LoadLedger:
+    """What was loaded into a database, for a `specprod.loading.Loader`.
+
+    Parameters
+    ----------
+    storage : PipelineStorage
+        Transactional: its records commit with the rows.
+    execution : PipelineExecution
+        The run.
+    root : path
+        Files are named relative to it.
+    """
+
+    keeps_checksums = True
+
+    def __init__(self, storage: PipelineStorage, execution: PipelineExecution, root: Path) -> None:
+        self.storage = storage
+        self.execution = execution
+        self.root = root.resolve()
+        self._lock = threading.Lock()
+        self._stages: dict[str, PipelineResult] = {}
+        self._tasks: dict[tuple[str, str], TaskExecution] = {}
+        self._rows: dict[FileLoad, int] = {}
+        self._loaded: dict[tuple[str, str], list[TaskResult]] = defaultdict(list)
+        for item in storage.get_task_results(state=str(State.DONE)):
+            self._loaded[item.table_name or "", item.file or ""].append(item)
+
+    def file_name(self, path: Path) -> str:
+        """Name of a file in the ledger: relative to the root, where it stands below it."""
+        path = path.resolve()
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def _entries(self, load: FileLoad) -> list[TaskResult]:
+        """Find the ranges of a file that are loaded, in order of rows."""
+        found = self._loaded.get((table_of(load.table).name, self.file_name(load.path)), [])
+        return sorted(found, key=lambda item: (item.first_row or 0, item.last_row or 0))
+
+    def complete(self, load: FileLoad) -> bool:
+        """Whether a file is loaded to its end and has the size and the time that it had then."""
+        entries = self._entries(load)
+        if not entries or entries[-1].last_row != entries[-1].file_rows:
+            return False
+        try:
+            status = load.path.stat()
+        except OSError:
+            # That it cannot be opened is said where it is opened.
+            return False
+        same = all(item.size == status.st_size and item.mtime_ns == status.st_mtime_ns for item in entries)
+        return same and entries[-1].options == _options(load)
+
+    def begin(self, load: FileLoad, reader: TableReader) -> int:
+        """Begin a file, and return its first row that is not loaded yet.
+
+        Raises
+        ------
+        LedgerError
+            If rows of it were loaded that are no longer what they were, or with other arguments.
+        """
+        entries = self._entries(load)
+        self._rows[load] = reader.nrows
+        self._task(load)
+        row = 0
+        for item in entries:
+            if item.first_row != row:
+                raise LedgerError(f"the ledger has a gap: rows {row} to {item.first_row} are not in it", file=load.path)
+            row = item.last_row or 0
+        if entries:
+            self._check(load, reader, entries)
+        return row
+
+    def _check(self, load: FileLoad, reader: TableReader, entries: list[TaskResult]) -> None:
+        table = table_of(load.table).name
+        remedy = "load it into another schema, or anew with --overwrite"
+        if entries[-1].options != _options(load):
+            raise LedgerError(
+                f"was loaded into {table} with other arguments ({entries[-1].options}, now {_options(load)}); {remedy}",
+                file=load.path,
+            )
+        status = load.path.stat()
+        if all(item.size == status.st_size and item.mtime_ns == status.st_mtime_ns for item in entries):
+            return
+        # A file that was only touched or copied has the same data.
+        for item in entries:
+            first, last = item.first_row or 0, item.last_row or 0
+            if item.file_rows != reader.nrows or reader.checksum(first, last) != item.datasum:
+                raise LedgerError(
+                    f"has changed since its rows {first} to {last} were loaded into {table} on "
+                    f"{item.completed:%Y-%m-%d %H:%M:%S}; {remedy}",
+                    file=load.path,
+                    hdu=reader.hdu,
+                )
+
+    def _task(self, load: FileLoad) -> TaskExecution:
+        """Give the record of the table of a load in this run, and make it when the table is met first."""
+        table = table_of(load.table).name
+        with self._lock:
+            if load.stage not in self._stages:
+                begun = {"state": State.RUNNING, "started": present()}
+                self._stages[load.stage] = self.storage.create_pipeline_result(self.execution, load.stage, **begun)
+            if (load.stage, table) not in self._tasks:
+                begun = {"state": State.RUNNING, "started": present()}
+                self._tasks[load.stage, table] = self.storage.create_task_execution(
+                    self._stages[load.stage], table, **begun
+                )
+            return self._tasks[load.stage, table]
+
+    def has(self, connection: Connection, load: FileLoad, piece: Piece) -> bool:
+        """Whether a piece is in the ledger."""
+        found = self.storage.bound(connection).get_task_results(
+            table_name=table_of(load.table).name, file=self.file_name(load.path), first_row=piece.first
+        )
+        return any(item.state == State.DONE for item in found)
+
+    def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
+        """Record a piece, in the transaction of its rows."""
+        status = load.path.stat()
+        time = present()
+        item = self.storage.bound(connection).create_task_result(
+            self._task(load),
+            f"{load.path.name} rows {piece.first} to {piece.last}",
+            state=State.DONE,
+            started=time,
+            completed=time,
+            table_name=table_of(load.table).name,
+            file=self.file_name(load.path),
+            hdu=str(load.hdu if isinstance(load.hdu, str | int) else load.hdu[0]),
+            first_row=piece.first,
+            last_row=piece.last,
+            file_rows=self._rows[load],
+            rows=counts.inserted + counts.updated,
+            rejected=len({row for row, _, _ in piece.rejects.rows}),
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            datasum=piece.checksum,
+            options=_options(load),
+        )
+        self._loaded[item.table_name or "", item.file or ""].append(item)
+
+    def finish(self, load: FileLoad, reader: TableReader) -> None:
+        """End a file: compare its checksum with the one that it claims."""
+        claimed = str(reader.header.get("DATASUM", "")).strip()
+        entries = self._entries(load)
+        if claimed.isdigit() and not int(reader.header.get("PCOUNT", 0)) and entries:
+            found = add(*(item.datasum or 0 for item in entries))
+            if found != int(claimed) and int(claimed) != 0:
+                logger.warning(
+                    "%s, HDU %s: its data have the checksum %d, but its header says DATASUM %s",
+                    load.path,
+                    reader.hdu,
+                    found,
+                    claimed,
+                )
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the run: what is under way becomes done, failed or cancelled."""
+        for record in (*self._tasks.values(), *self._stages.values()):
+            helpers.finish(self.storage, record, error)
+
+
+def _options(load: FileLoad) -> str:
+    """Arguments of a load that change its result, as JSON."""
+    given = {name: value for name, value in load.given.items() if value is not None}
+    return json.dumps(given, sort_keys=True, default=str)
+
+
+@contextlib.contextmanager
+def opened(
+    database: Database,
+    root: Path,
+    name: str,
+    *,
+    command: str = "",
+    production: Mapping[str, Any] | None = None,
+    setting: Any = None,
+    prepare: Callable[[], object] = lambda: None,
+) -> Iterator[LoadLedger]:
+    """Hold the database for loading, and record the run from its start to its end.
+
+    Parameters
+    ----------
+    database : Database
+    root : path
+        Root of the production.
+    name : str
+        What the run is: run, tile.
+    command : str
+        Words of the command.
+    production : mapping, optional
+        Versions of the data; they must be those of the loads before.
+    prepare : callable
+        Makes the tables, once the database is held.
+    setting : optional
+        A results storage that follows the run besides the ledger; see `specprod.results.storage.load_storage`.
+
+    Raises
+    ------
+    LockedError
+        If another process loads into the schema.
+    LedgerError
+        If other versions were loaded before.
+    """
+    storage: PipelineStorage = OrmPipelineResultsStorage(database)
+    follower = load_storage(setting or DEFAULT_STORAGE, database)
+    if not isinstance(follower, OrmPipelineResultsStorage):
+        storage = MirroredStorage(storage, follower)
+    with locked(database, shared=name == "tile"), translated():
+        prepare()
+        storage.create()
+        _same_production(storage, name, production or {})
+        with helpers.pipeline_execution(
+            storage, name, command, input_data={"production": dict(production or {}), "root": str(root)}
+        ) as execution:
+            ledger = LoadLedger(storage, execution, root)
+            try:
+                yield ledger
+            except BaseException as error:
+                # The failure itself must reach the caller, even if the database is what failed.
+                with contextlib.suppress(Exception):
+                    ledger.end(error)
+                raise
+            ledger.end()
+
+
+def _same_production(storage: PipelineStorage, name: str, production: Mapping[str, Any]) -> None:
+    for earlier in storage.get_pipeline_executions(name=name):
+        loaded = earlier.input_data.get("production") or {}
+        differing = [key for key, value in production.items() if key in loaded and loaded[key] != value]
+        if differing:
+            key = differing[0]
+            raise LedgerError(
+                f"this schema holds a production with {key} {loaded[key]!r}, but {production[key]!r} is asked for; "
+                "load it into another schema, or anew with --overwrite"
+            )

@@ -1,0 +1,176 @@
+"""The default storage: four tables beside those of the production, so that rows and records commit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Integer, MetaData, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from specprod.database.failures import translated
+from specprod.results.base import PipelineStorage, Record, State
+
+if TYPE_CHECKING:
+    from specprod.database.connection import Database
+
+__all__ = ["OrmPipelineResultsStorage", "ResultsBase"]
+
+R = TypeVar("R", bound=Record)
+
+
+class ResultsBase(DeclarativeBase):
+    """Base of the tables of the storage."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+        }
+    )
+
+
+class _Common:
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, sort_order=-9, comment="Number of the record")
+    name: Mapped[str] = mapped_column(Text, sort_order=-7, comment="The pipeline, the object or the task")
+    state: Mapped[str] = mapped_column(Text, sort_order=-6, comment="pending, running, done, failed or cancelled")
+    message: Mapped[str] = mapped_column(Text, sort_order=-5, comment="Kind of error and its text, after a failure")
+    started: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), sort_order=-4, comment="Start, UTC")
+    completed: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), sort_order=-3, comment="End, UTC")
+    input_data: Mapped[Any] = mapped_column(sa.JSON, sort_order=-2, comment="What the work was begun with")
+
+
+class PipelineExecution(_Common, ResultsBase):
+    """Runs of commands."""
+
+    __tablename__ = "pipeline_execution"
+    __table_args__ = ({"comment": "Runs of commands"},)
+
+    parent_id: Mapped[int | None] = mapped_column(Integer, sort_order=-8, comment="Unused")
+    command: Mapped[str] = mapped_column(Text, comment="Words of the command")
+    versions: Mapped[Any] = mapped_column(sa.JSON, comment="Versions of packages")
+    host: Mapped[str] = mapped_column(Text, comment="Machine")
+    user: Mapped[str] = mapped_column(Text, comment="User on that machine")
+    pid: Mapped[int | None] = mapped_column(Integer, comment="Number of the process")
+
+
+class PipelineResult(_Common, ResultsBase):
+    """What a run did for a stage or a tile."""
+
+    __tablename__ = "pipeline_result"
+    __table_args__ = ({"comment": "What a run did for a stage or a tile"},)
+
+    parent_id: Mapped[int | None] = mapped_column(
+        ForeignKey("pipeline_execution.id"), index=True, sort_order=-8, comment="The run"
+    )
+
+
+class TaskExecution(_Common, ResultsBase):
+    """What a run did for a table."""
+
+    __tablename__ = "task_execution"
+    __table_args__ = ({"comment": "What a run did for a table"},)
+
+    parent_id: Mapped[int | None] = mapped_column(
+        ForeignKey("pipeline_result.id"), index=True, sort_order=-8, comment="The stage or tile of the run"
+    )
+
+
+class TaskResult(_Common, ResultsBase):
+    """Ranges of rows of files that were loaded."""
+
+    __tablename__ = "task_result"
+    __table_args__ = (
+        sa.Index("ix_task_result_table_name_file", "table_name", "file"),
+        {"comment": "Ranges of rows of files that were loaded, each written with its rows"},
+    )
+
+    parent_id: Mapped[int | None] = mapped_column(
+        ForeignKey("task_execution.id"), index=True, sort_order=-8, comment="The table of the run"
+    )
+    table_name: Mapped[str | None] = mapped_column(Text, comment="Table")
+    file: Mapped[str | None] = mapped_column(Text, comment="File, below the root of the production")
+    hdu: Mapped[str | None] = mapped_column(Text, comment="HDU")
+    first_row: Mapped[int | None] = mapped_column(BigInteger, comment="First row in the file")
+    last_row: Mapped[int | None] = mapped_column(BigInteger, comment="Row after the last")
+    file_rows: Mapped[int | None] = mapped_column(BigInteger, comment="Number of rows of the file")
+    rows: Mapped[int | None] = mapped_column(BigInteger, comment="Rows written")
+    rejected: Mapped[int | None] = mapped_column(BigInteger, comment="Rows that violate a rule, left out")
+    size: Mapped[int | None] = mapped_column(BigInteger, comment="Size of the file [byte]")
+    mtime_ns: Mapped[int | None] = mapped_column(BigInteger, comment="Time of modification of the file [ns]")
+    datasum: Mapped[int | None] = mapped_column(BigInteger, comment="Checksum of the rows, by the rule of DATASUM")
+    options: Mapped[str | None] = mapped_column(Text, comment="Arguments that change the result")
+
+
+_TABLES: dict[str, sa.Table] = {table.name: table for table in ResultsBase.metadata.sorted_tables}
+
+
+class OrmPipelineResultsStorage(PipelineStorage):
+    """Stores records in the schema of a production.
+
+    Parameters
+    ----------
+    database : Database
+    connection : sqlalchemy.Connection, optional
+        In whose transaction to write; by default each write is one of its own.
+    """
+
+    transactional = True
+
+    def __init__(self, database: Database, connection: sa.Connection | None = None) -> None:
+        self.database = database
+        self._connection = connection
+
+    def _begin(self) -> AbstractContextManager[sa.Connection]:
+        return self.database.begin() if self._connection is None else nullcontext(self._connection)
+
+    def create(self) -> None:
+        """Create the tables that are not there."""
+        with translated(), self._begin() as connection:
+            ResultsBase.metadata.create_all(connection)
+
+    def drop(self) -> None:
+        """Drop the tables, and with them all that is known of loads."""
+        with translated(), self._begin() as connection:
+            ResultsBase.metadata.drop_all(connection)
+
+    def bound(self, connection: sa.Connection) -> Self:
+        """Give a storage that writes in the transaction of a connection."""
+        return type(self)(self.database, connection)
+
+    def insert(self, record: Record) -> None:
+        """Store a new record and set its number."""
+        table = _TABLES[record.kind]
+        with self._begin() as connection:
+            record.id = connection.execute(sa.insert(table).values(record.values()).returning(table.c.id)).scalar_one()
+
+    def save(self, record: Record) -> None:
+        """Store the present values of a record."""
+        table = _TABLES[record.kind]
+        with self._begin() as connection:
+            connection.execute(sa.update(table).where(table.c.id == record.id).values(record.values()))
+
+    def select(self, cls: type[R], **filters: Any) -> Iterator[R]:
+        """Yield the records of a kind whose values equal those given."""
+        table = _TABLES[cls.kind]
+        query = sa.select(table).filter_by(**filters).order_by(table.c.id)
+        with self._begin() as connection:
+            rows = connection.execute(query).mappings().all()
+        for row in rows:
+            values = dict(row)
+            for name in ("started", "completed"):
+                # SQLite keeps no zone; all times are UTC.
+                if values[name] is not None and values[name].tzinfo is None:
+                    values[name] = values[name].replace(tzinfo=UTC)
+            yield cls(**{**values, "state": State(values["state"])})
+
+    def delete(self, cls: type[Record], **filters: Any) -> int:
+        """Delete the records of a kind whose values equal those given."""
+        table = _TABLES[cls.kind]
+        conditions = [table.c[name] == value for name, value in filters.items()]
+        with self._begin() as connection:
+            return int(connection.execute(sa.delete(table).where(*conditions)).rowcount)
