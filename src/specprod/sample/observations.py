@@ -82,8 +82,8 @@ class Tile:
 
     @property
     def goaltype(self) -> str:
-        """GOALTYPE."""
-        return self.program
+        """GOALTYPE; that of an extension program is that of the program that it extends."""
+        return self.program.removesuffix("1b")
 
 
 def _centres(count: int, radius: float) -> Array:

@@ -129,7 +129,7 @@ class Production:
     def columns(self, columns: of.Columns) -> of.Columns:
         """Adapt the data model: wide enough for the extension programs, and without vectors if compact."""
         if self.settings.extension:
-            columns = columns.retyped(PROGRAM="S8", GOALTYPE="S8")
+            columns = columns.retyped(PROGRAM="S8")
         if self.settings.compact:
             columns = columns.without(*(n for n in columns.names if n.startswith(("LC_", "APFLUX", "NEA", "BLOB_NEA"))))
         return columns
