@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from specprod.database.failures import translated
+from specprod.database.failures import Retries, translated
 from specprod.database.locking import locked
 from specprod.errors import LedgerError
 from specprod.loading import FileLoad, Piece
@@ -216,6 +216,7 @@ def opened(
     production: Mapping[str, Any] | None = None,
     setting: Any = None,
     prepare: Callable[[], object] = lambda: None,
+    retries: Retries | None = None,
 ) -> Iterator[LoadLedger]:
     """Hold the database for loading, and record the run from its start to its end.
 
@@ -232,6 +233,7 @@ def opened(
         Versions of the data; they must be those of the loads before.
     prepare : callable
         Makes the tables, once the database is held.
+    retries : Retries, optional
     setting : optional
         A results storage that follows the run besides the ledger; see `specprod.results.storage.load_storage`.
 
@@ -242,12 +244,12 @@ def opened(
     LedgerError
         If other versions were loaded before.
     """
-    storage: PipelineStorage = OrmPipelineResultsStorage(database)
+    storage: PipelineStorage = OrmPipelineResultsStorage(database, retries=retries)
     follower = load_storage(setting or DEFAULT_STORAGE, database)
     if not isinstance(follower, OrmPipelineResultsStorage):
         storage = MirroredStorage(storage, follower)
     with locked(database, shared=name == "tile"), translated():
-        prepare()
+        (retries or Retries()).run(prepare, "tables")
         storage.create()
         _same_production(storage, name, production or {})
         with helpers.pipeline_execution(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -305,7 +306,7 @@ class Loader:
                 writer = writer_for(self.database, load.table)
                 if reader.nrows == 0:
                     raise FormatError("the table has no rows", file=load.path, hdu=reader.hdu)
-                start = self.ledger.begin(load, reader)
+                start = self.retries.run(partial(self.ledger.begin, load, reader), f"begin of {load.path.name}")
                 self.progress.start(load, reader.nrows - start)
                 for piece in self._pieces(load, reader, converter, writer, start):
                     yield load, piece
@@ -323,7 +324,10 @@ class Loader:
             piece = Piece(first, last)
             for begin in range(first, last, slice_rows):
                 chunk = reader.read(begin, min(begin + slice_rows, last))
-                kept = chunk if load.row_filter is None else chunk.take(load.row_filter(chunk))
+                kept = chunk
+                if load.row_filter is not None:
+                    # A filter may ask the database.
+                    kept = chunk.take(self.retries.run(partial(load.row_filter, chunk), f"filter of {load.path.name}"))
                 columns = converter.convert(kept, kept.rows, piece.rejects if self.rejects else None)
                 rows = len(next(iter(columns.values())))
                 if rows:

@@ -84,10 +84,18 @@ def _redshift(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
             yield FileLoad(file.path, "ZCATALOG", cls, given, not_sky, stage="redshift")
 
 
+def loaded_tiles(database: Database) -> list[int]:
+    """Numbers of the tiles that table tile holds, in order."""
+
+    def ask() -> list[int]:
+        with database.connect() as connection:
+            return list(connection.scalars(sa.select(Tile.tileid).order_by(Tile.tileid)))
+
+    return Retries().run(ask, "list of tiles")
+
+
 def _fiberassign(tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
-    with database.connect() as connection:
-        tiles = connection.scalars(sa.select(Tile.tileid).order_by(Tile.tileid)).all()
-    for tileid in tiles:
+    for tileid in loaded_tiles(database):
         path = tree.fiberassign(tileid)
         yield FileLoad(path, "FIBERASSIGN", Fiberassign, {"tileid": tileid}, not_sky, stage="fiberassign")
         yield FileLoad(path, "POTENTIAL_ASSIGNMENTS", Potential, {"tileid": tileid}, not_sky, stage="fiberassign")
@@ -256,13 +264,14 @@ def _load_group(
     start = time.monotonic()
     if stage == "exposures":
         names = tree.production
-        load_versions(names.photometry, names.redshift, names.release, names.specprod, names.tiles, database=database)
+        versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
+        loader.retries.run(partial(load_versions, *versions, database=database), "versions")
     if stage == "targetphot":
         # Whether a TARGETID is there is asked of this key.
         build_key(database, Photometry, loader.retries)
     done = loader.load_all(load for load in _STAGES[stage].loads(tree, database) if load.table in group)
     for cls, summary in zip(group, summaries, strict=True):
         if cls in (Ztile, Zpix) and not tree.redshifts(summary.table)[1]:
-            update_primary(database, cls)
+            loader.retries.run(partial(update_primary, database, cls), f"primary spectra of {summary.table}")
         summary.rows = sum(counts.inserted for load, counts in done.items() if load.table is cls)
         summary.seconds = time.monotonic() - start

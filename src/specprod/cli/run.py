@@ -128,6 +128,7 @@ def _load(
             production=dataclasses.asdict(production),
             setting=configuration.get("results.storage"),
             prepare=prepare,
+            retries=retries(configuration),
         ) as ledger,
         progress_bars(bars) as progress,
     ):

@@ -90,6 +90,7 @@ class Database:
         if self.is_postgresql:
             options["connect_args"] = {"application_name": "specprod"}
             options["pool_size"] = 8
+            options["pool_pre_ping"] = True
         else:
             options["connect_args"] = {"timeout": _SQLITE_TIMEOUT}
         engine = sa.create_engine(url, **options)

@@ -91,7 +91,7 @@ class Exposure(SchemaMixin, Base):
     exptime = column(Double, unit="s", doc="Exposure time")
     efftime_spec = column(Double, unit="s", doc="Effective exposure time, measured in the spectra")
     goaltime = column(Double, unit="s", doc="Effective time after which the tile counts as done")
-    goaltype = column(String(7), doc="Kind of conditions to which the goal time refers")
+    goaltype = column(String(8), doc="Kind of conditions to which the goal time refers")
     mintfrac = column(Double, doc="Least fraction of the goal time at which the tile counts as done")
     airmass = column(REAL, doc="Airmass")
     ebv = column(Double, unit="mag", doc="Galactic reddening E(B-V)")

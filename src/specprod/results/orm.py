@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -11,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Integer, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from specprod.database.failures import translated
+from specprod.database.failures import Retries
 from specprod.results.base import PipelineStorage, Record, State
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["OrmPipelineResultsStorage", "ResultsBase"]
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 
 class ResultsBase(DeclarativeBase):
@@ -85,7 +85,8 @@ class TaskResult(_Common, ResultsBase):
 
     __tablename__ = "task_result"
     __table_args__ = (
-        sa.Index("ix_task_result_table_name_file", "table_name", "file"),
+        # Two loaders cannot load the same rows, whatever becomes of their locks: the second one's record is refused.
+        sa.Index("ix_task_result_unique", "table_name", "file", "first_row", unique=True),
         {"comment": "Ranges of rows of files that were loaded, each written with its rows"},
     )
 
@@ -116,27 +117,36 @@ class OrmPipelineResultsStorage(PipelineStorage):
     ----------
     database : Database
     connection : sqlalchemy.Connection, optional
-        In whose transaction to write; by default each write is one of its own.
+        In whose transaction to write; by default each write is one of its own, tried again as `retries` says.
+    retries : Retries, optional
     """
 
     transactional = True
 
-    def __init__(self, database: Database, connection: sa.Connection | None = None) -> None:
+    def __init__(
+        self, database: Database, connection: sa.Connection | None = None, retries: Retries | None = None
+    ) -> None:
         self.database = database
         self._connection = connection
+        self._retries = retries or Retries()
 
-    def _begin(self) -> AbstractContextManager[sa.Connection]:
-        return self.database.begin() if self._connection is None else nullcontext(self._connection)
+    def _run(self, work: Callable[[sa.Connection], T]) -> T:
+        if self._connection is not None:
+            return work(self._connection)
+
+        def transaction() -> T:
+            with self.database.begin() as connection:
+                return work(connection)
+
+        return self._retries.run(transaction, "record of results")
 
     def create(self) -> None:
         """Create the tables that are not there."""
-        with translated(), self._begin() as connection:
-            ResultsBase.metadata.create_all(connection)
+        self._run(ResultsBase.metadata.create_all)
 
     def drop(self) -> None:
         """Drop the tables, and with them all that is known of loads."""
-        with translated(), self._begin() as connection:
-            ResultsBase.metadata.drop_all(connection)
+        self._run(ResultsBase.metadata.drop_all)
 
     def bound(self, connection: sa.Connection) -> Self:
         """Give a storage that writes in the transaction of a connection."""
@@ -145,22 +155,20 @@ class OrmPipelineResultsStorage(PipelineStorage):
     def insert(self, record: Record) -> None:
         """Store a new record and set its number."""
         table = _TABLES[record.kind]
-        with self._begin() as connection:
-            record.id = connection.execute(sa.insert(table).values(record.values()).returning(table.c.id)).scalar_one()
+        statement = sa.insert(table).values(record.values()).returning(table.c.id)
+        record.id = self._run(lambda connection: connection.execute(statement).scalar_one())
 
     def save(self, record: Record) -> None:
         """Store the present values of a record."""
         table = _TABLES[record.kind]
-        with self._begin() as connection:
-            connection.execute(sa.update(table).where(table.c.id == record.id).values(record.values()))
+        statement = sa.update(table).where(table.c.id == record.id).values(record.values())
+        self._run(lambda connection: connection.execute(statement))
 
     def select(self, cls: type[R], **filters: Any) -> Iterator[R]:
         """Yield the records of a kind whose values equal those given."""
         table = _TABLES[cls.kind]
         query = sa.select(table).filter_by(**filters).order_by(table.c.id)
-        with self._begin() as connection:
-            rows = connection.execute(query).mappings().all()
-        for row in rows:
+        for row in self._run(lambda connection: connection.execute(query).mappings().all()):
             values = dict(row)
             for name in ("started", "completed"):
                 # SQLite keeps no zone; all times are UTC.
@@ -172,5 +180,5 @@ class OrmPipelineResultsStorage(PipelineStorage):
         """Delete the records of a kind whose values equal those given."""
         table = _TABLES[cls.kind]
         conditions = [table.c[name] == value for name, value in filters.items()]
-        with self._begin() as connection:
-            return int(connection.execute(sa.delete(table).where(*conditions)).rowcount)
+        statement = sa.delete(table).where(*conditions)
+        return self._run(lambda connection: int(connection.execute(statement).rowcount))
