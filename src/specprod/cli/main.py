@@ -15,6 +15,8 @@ import click
 # Name of the subcommand, where it lives (imported only when it is asked for, so that --help stays fast), and its line in --help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("specprod.cli.run:run", "Load a production, or some of its stages."),
+    "status": ("specprod.cli.status:status", "Say what was loaded, when, from what, and what is left."),
+    "verify": ("specprod.cli.verify:verify", "Compare every value of a database with its files."),
     "index": ("specprod.cli.index:index", "Build missing keys and indexes; cluster the tables."),
     "sample": ("specprod.cli.sample:sample", "Write a small production tree to try things on."),
     "patch": ("specprod.cli.patch:patch", "Patch the exposures and tiles files of one production from another."),

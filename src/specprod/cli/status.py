@@ -1,0 +1,99 @@
+"""``specprod-load status``: what the ledger says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from specprod.cli.options import configured, database_options, open_database, verbosity
+from specprod.cli.output import print_json, print_table
+
+
+@click.command(epilog="Example: specprod-load status --database prod.db --specprod sample --root prod")
+@click.option("--specprod", metavar="NAME", help="The production; with --root, its files that are left are listed.")
+@click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Root of the production.")
+@click.option("--files", is_flag=True, help="Also list every file.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@database_options
+def status(
+    specprod: str | None,
+    root: Path | None,
+    files: bool,
+    as_json: bool,
+    database: str | None,
+    hostname: str | None,
+    username: str | None,
+    schema: str | None,
+    config: Path | None,
+    verbose: int,
+    quiet: bool,
+) -> int:
+    """Say what was loaded, when, from what and by whom, what failed, and what is left to be loaded."""
+    verbosity(verbose, quiet)
+    if root is not None and specprod is None:
+        raise click.UsageError("--root needs --specprod")
+    configuration = configured(config, specprod)
+
+    from specprod import status as ledger
+    from specprod.reading.production import ProductionTree
+
+    with open_database(configuration, database, hostname, username, schema, specprod) as target:
+        tree = ProductionTree(root, configuration.production(specprod)) if root and specprod else None
+        found = ledger.status(target, tree)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+        return 0
+    _print(found, files)
+    return 0
+
+
+def _print(found: object, files: bool) -> None:
+    from specprod.status import Status
+
+    if not isinstance(found, Status):
+        raise TypeError("expected a Status")
+    print_table(
+        ("run", "what", "state", "started (UTC)", "seconds", "stages"),
+        [
+            (
+                item["number"],
+                item["name"],
+                item["state"],
+                f"{item['started']:%Y-%m-%d %H:%M:%S}",
+                item["seconds"],
+                ", ".join(f"{name} {state}" for name, state in item["stages"].items()),
+            )
+            for item in found.runs
+        ],
+    )
+    for item in found.runs:
+        if item["message"]:
+            click.echo(f"run {item['number']}: {item['message']}")
+    click.echo()
+    print_table(
+        ("table", "rows", "rejected", "files", "complete", "rows/s", "missing"),
+        [
+            (
+                item.table,
+                item.rows,
+                item.rejected,
+                item.files,
+                item.complete,
+                round(item.rows / item.seconds) if item.seconds > 0 else None,
+                ", ".join(item.missing),
+            )
+            for item in found.tables
+        ],
+    )
+    if files:
+        click.echo()
+        print_table(
+            ("file", "table", "rows read", "of", "written", "rejected"),
+            [(i.file, i.table, i.rows_read, i.file_rows, i.rows, i.rejected) for i in found.files],
+        )
+    if found.left:
+        click.echo("\nleft to be loaded:")
+        for line in found.left:
+            click.echo(f"  {line}")

@@ -1,0 +1,65 @@
+"""``specprod-load verify``: compare a database with its files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from specprod.cli.options import configured, database_options, open_database, verbosity
+from specprod.cli.output import print_json, print_table
+from specprod.cli.run import STAGES
+
+
+@click.command(epilog="Example: specprod-load verify prod --specprod sample --database prod.db")
+@click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--specprod", required=True, metavar="NAME", help="The production, such as iron.")
+@click.option("--stage", "stages", multiple=True, type=click.Choice(STAGES), help="Only this stage; can be repeated.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Differences a table."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@database_options
+def verify(
+    root: Path,
+    specprod: str,
+    stages: tuple[str, ...],
+    limit: int,
+    as_json: bool,
+    database: str | None,
+    hostname: str | None,
+    username: str | None,
+    schema: str | None,
+    config: Path | None,
+    verbose: int,
+    quiet: bool,
+) -> int:
+    """Compare every value of the tables with the files below ROOT from which the ledger says that they were loaded.
+
+    Also looks for rows that are in no file, rows that refer to none, and missing keys and indexes. The exit code is 3 if
+    anything differs.
+    """
+    verbosity(verbose, quiet)
+    configuration = configured(config, specprod)
+
+    from specprod import verification
+    from specprod.reading.production import ProductionTree
+
+    with open_database(configuration, database, hostname, username, schema, specprod) as target:
+        tree = ProductionTree(root, configuration.production(specprod))
+        reports = verification.verify(target, tree, stages=stages or STAGES, limit=limit)
+    different = any(report.differences for report in reports)
+    if as_json:
+        print_json({"equal": not different, "tables": [dataclasses.asdict(report) for report in reports]})
+        return 3 if different else 0
+    print_table(
+        ("table", "files", "rows in files", "rows in table", "equal"),
+        [(item.table, item.files, item.expected, item.found, not item.differences) for item in reports],
+    )
+    for report in reports:
+        for difference in report.differences:
+            click.echo(str(difference))
+    if not reports:
+        click.echo("The ledger names no file of these stages: nothing was loaded.")
+    return 3 if different or not reports else 0
