@@ -130,9 +130,9 @@ def test_interrupted(
     sample_root: Path, database_target: str, undisturbed: dict[str, dict[str, tuple[int, str]]]
 ) -> None:
     words = command(sample_root, database_target)
-    for _ in range(20):
+    for attempt in range(30):
         process = start(words)
-        time.sleep(0.9)
+        time.sleep(0.5 + 0.05 * attempt)
         process.send_signal(signal.SIGINT)
         output = process.communicate()[1]
         if process.returncode == 130:

@@ -194,6 +194,19 @@ class LoadLedger:
                     claimed,
                 )
 
+    def ranges(self, load: FileLoad) -> list[tuple[int, int]]:
+        """Give the ranges of rows of a file that are loaded, in order."""
+        return [(item.first_row or 0, item.last_row or 0) for item in self._entries(load)]
+
+    def forget(self, connection: Connection, load: FileLoad, first: int) -> None:
+        """Remove the record of the rows of a file from `first` on, in the transaction in which they are deleted."""
+        storage = self.storage.bound(connection)
+        key = (table_of(load.table).name, self.file_name(load.path))
+        for item in self._entries(load):
+            if (item.first_row or 0) >= first:
+                storage.delete(TaskResult, id=item.id)
+                self._loaded[key].remove(item)
+
     def end(self, error: BaseException | None = None) -> None:
         """End the run: what is under way becomes done, failed or cancelled."""
         for record in (*self._tasks.values(), *self._stages.values()):

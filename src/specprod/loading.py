@@ -6,162 +6,33 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection
 
 from specprod.database.failures import Retries
+from specprod.database.keys import missing_key
 from specprod.database.writers import Counts, Writer, writer_for
-from specprod.errors import FormatError
-from specprod.model import SchemaMixin, table_of
-from specprod.model.converting import Converter, Rejects
-from specprod.reading.tables import Chunk, TableReader, open_table
+from specprod.errors import ConstraintError, FormatError
+from specprod.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, Progress
+from specprod.model import table_of
+from specprod.model.converting import Columns, Converter
+from specprod.reading.tables import TableReader, open_table
+from specprod.rejecting import RejectFile, existing_keys, name_row, repeated
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["FileLoad", "Ledger", "Loader", "NoLedger", "NoProgress", "Piece", "Progress", "prefetched"]
+__all__ = ["SLICE", "FileLoad", "Ledger", "Loader", "NoLedger", "NoProgress", "Piece", "Progress", "prefetched"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Bytes of a file that are converted at a time.
 SLICE = 16 << 20
-
-#: Rows of a chunk that stay, as indexes into it.
-RowFilter = Callable[[Chunk], npt.NDArray[np.integer[Any]]]
-
-
-@dataclass(frozen=True, eq=False)
-class FileLoad:
-    """One file to be loaded into one table.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-    hdu : str, int or tuple of str
-        See `specprod.reading.open_table`.
-    table : class
-    given : mapping
-        Values for all rows, such as ``survey="main"``.
-    row_filter : callable, optional
-        Gives the indexes of the rows of a chunk that stay. All by default.
-    only_new : bool
-        Whether rows whose key is in the table already are left out; otherwise they are an error.
-    nan_zero : bool
-        Whether columns that say so take NaN as zero, as loads of tiles do.
-    stage : str
-        The stage that loads it, for the ledger.
-    """
-
-    path: Path
-    hdu: str | int | tuple[str, ...]
-    table: type[SchemaMixin]
-    given: Mapping[str, Any] = field(default_factory=dict)
-    row_filter: RowFilter | None = None
-    only_new: bool = False
-    nan_zero: bool = False
-    stage: str = "load"
-
-
-@dataclass
-class Piece:
-    """A chunk that is ready to be written.
-
-    Attributes
-    ----------
-    first, last : int
-        Its rows in the file, `last` not included.
-    rows : int
-        How many of them are to be written.
-    prepared : object
-        What the writer takes.
-    rejects : Rejects
-        Rows that violate a rule.
-    checksum : int
-        Share of the rows in the checksum of the file.
-    """
-
-    first: int
-    last: int
-    rows: int = 0
-    prepared: list[Any] = field(default_factory=list)
-    rejects: Rejects = field(default_factory=Rejects)
-    checksum: int = 0
-
-
-class Progress(Protocol):
-    """What a load tells of its progress."""
-
-    def start(self, load: FileLoad, rows: int) -> None:
-        """A file is begun, of which that many rows are left."""
-
-    def advance(self, load: FileLoad, rows: int) -> None:
-        """That many rows of the file are done."""
-
-
-class NoProgress:
-    """Tells nothing."""
-
-    def start(self, load: FileLoad, rows: int) -> None:
-        """Do nothing."""
-
-    def advance(self, load: FileLoad, rows: int) -> None:
-        """Do nothing."""
-
-
-class Ledger(Protocol):
-    """Keeps what was loaded, in the transaction of the rows themselves."""
-
-    @property
-    def keeps_checksums(self) -> bool:
-        """Whether pieces need their checksum."""
-
-    def complete(self, load: FileLoad) -> bool:
-        """Whether a file is loaded to its end and is what it was."""
-
-    def begin(self, load: FileLoad, reader: TableReader) -> int:
-        """Begin a file, and return its first row that is not loaded yet."""
-
-    def has(self, connection: Connection, load: FileLoad, piece: Piece) -> bool:
-        """Whether a piece is in the ledger: a commit can succeed although its answer is lost."""
-
-    def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
-        """Record a piece, in the transaction of its rows."""
-
-    def finish(self, load: FileLoad, reader: TableReader) -> None:
-        """End a file."""
-
-
-class NoLedger:
-    """Keeps nothing, for loads into a database that are not to be resumed."""
-
-    keeps_checksums = False
-
-    def complete(self, load: FileLoad) -> bool:
-        """Know of no file."""
-        return False
-
-    def begin(self, load: FileLoad, reader: TableReader) -> int:
-        """Begin at the first row."""
-        return 0
-
-    def has(self, connection: Connection, load: FileLoad, piece: Piece) -> bool:
-        """Know of no piece."""
-        return False
-
-    def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
-        """Do nothing."""
-
-    def finish(self, load: FileLoad, reader: TableReader) -> None:
-        """Do nothing."""
-
 
 _END = object()
 
@@ -216,8 +87,8 @@ class Loader:
     chunksize : int
         Rows of a file that are read, converted and committed at a time.
     ledger : Ledger, optional
-    rejects : callable, optional
-        Takes the rows that violate a rule (the load and its `Rejects`); without it the first such row stops the load.
+    rejects : RejectFile, optional
+        Takes the rows that violate a rule; without it the first such row stops the load.
     retries : Retries, optional
     progress : Progress, optional
     """
@@ -228,7 +99,7 @@ class Loader:
         *,
         chunksize: int = 50000,
         ledger: Ledger | None = None,
-        rejects: Callable[[FileLoad, Rejects], None] | None = None,
+        rejects: RejectFile | None = None,
         retries: Retries | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -328,7 +199,8 @@ class Loader:
                 if load.row_filter is not None:
                     # A filter may ask the database.
                     kept = chunk.take(self.retries.run(partial(load.row_filter, chunk), f"filter of {load.path.name}"))
-                columns = converter.convert(kept, kept.rows, piece.rejects if self.rejects else None)
+                columns, places = converter.convert_rows(kept, kept.rows, piece.rejects if self.rejects else None)
+                columns = self._without_repeated(load, reader, columns, places, piece)
                 rows = len(next(iter(columns.values())))
                 if rows:
                     piece.rows += rows
@@ -337,13 +209,39 @@ class Loader:
                 piece.checksum = reader.checksum(first, last)
             yield piece
 
+    def _without_repeated(
+        self, load: FileLoad, reader: TableReader, columns: Columns, places: npt.NDArray[np.int64], piece: Piece
+    ) -> Columns:
+        """Leave out the rows whose key occurs earlier in the chunk or, if rows are rejected, in the table."""
+        (key,) = (item.name for item in table_of(load.table).primary_key.columns)
+        bad = repeated(columns[key], piece.keys)
+        there = np.zeros(bad.size, dtype=np.bool_)
+        if self.rejects is not None and not load.only_new and bad.size:
+            with self.database.connect() as connection:
+                if not missing_key(self.database, connection, load.table):
+                    there = existing_keys(self.database, connection, load.table, columns[key])
+        for mask, reason in (
+            (bad, "repeats the key of an earlier row"),
+            (there, "has a key that is in the table already"),
+        ):
+            if mask.any() and self.rejects is None:
+                row = int(places[mask][0])
+                raise ConstraintError(
+                    f"{reason}: {name_row(load.table, columns, mask)}", file=load.path, hdu=reader.hdu, row=row
+                )
+            piece.rejects.add(places[mask], key.upper(), reason)
+        good = ~(bad | there)
+        kept = columns if good.all() else {name: values[good] for name, values in columns.items()}
+        piece.keys.append(kept[key])
+        return kept
+
     def _write(self, load: FileLoad, writer: Writer, piece: Piece) -> Counts:
         attempts = 0
 
         def transaction() -> Counts:
             nonlocal attempts
             attempts += 1
-            with self.database.begin() as connection:
+            with self.database.begin(check_references=False) as connection:
                 if attempts > 1 and self.ledger.has(connection, load, piece):
                     return Counts(inserted=piece.rows)
                 if self.database.is_postgresql:
@@ -357,7 +255,7 @@ class Loader:
                 self.ledger.record(connection, load, piece, counts)
                 return counts
 
-        counts = self.retries.run(transaction, f"chunk of {load.path.name}, rows {piece.first} to {piece.last}")
         if self.rejects is not None and piece.rejects.rows:
-            self.rejects(load, piece.rejects)
-        return counts
+            # Before the commit: after a crash a line may stand twice in the file, but none is lost.
+            self.rejects.add(load, piece.rejects.rows)
+        return self.retries.run(transaction, f"chunk of {load.path.name}, rows {piece.first} to {piece.last}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from specprod.database.failures import Retries
 from specprod.database.keys import add_foreign_keys, build_indexes, build_key, missing_keys
 from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
-from specprod.errors import SchemaError
+from specprod.errors import ConstraintError, SchemaError
 from specprod.identifiers import is_sky
 from specprod.load import deduplicate_targetid, load_versions
 from specprod.loading import FileLoad, Loader
@@ -38,6 +38,7 @@ from specprod.model import (
 from specprod.reading.production import ProductionTree
 from specprod.reading.tables import Chunk
 from specprod.scheduling import Job, run_jobs
+from specprod.settling import delete_orphans, settle_duplicates
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -193,9 +194,12 @@ def load_production(
             work = partial(_load_group, name, group, database, tree, loader, parts)
             loads.append(Job(job, work, stage.after))
             for cls in group if stage.completes else ():
+                files = partial(_files_of, cls, tree, database)
                 finish, refer = _finishing(database, cls, (job,), loader.retries, cluster=None)
-                finishes.append(finish)
-                references.append(refer)
+                finishes.append(replace(finish, work=partial(_settled_key, finish.work, cls, database, loader, files)))
+                references.append(
+                    replace(refer, work=partial(_settled_references, refer.work, cls, database, loader, files))
+                )
     if "exposures" in stages:
         # Versions are written with the exposures.
         finishes.append(_finishing(database, Version, ("load exposures tile",), loader.retries, cluster=None)[0])
@@ -211,11 +215,49 @@ def _finishing(
     table = table_of(cls)
     build = partial(build_indexes, database, cls, cluster=cluster, retries=retries)
     parents = {f"finish {key.elements[0].column.table.name}" for key in table.foreign_key_constraints}
+    grandparents = {name.replace("finish", "refer") for name in parents}
     refer = partial(add_foreign_keys, database, cls, retries)
     return (
         Job(f"finish {table.name}", build, after),
-        Job(f"refer {table.name}", refer, (f"finish {table.name}", *sorted(parents))),
+        # A row that is left out because it refers to none may be one that others refer to: parents come first.
+        Job(f"refer {table.name}", refer, (f"finish {table.name}", *sorted(parents), *sorted(grandparents))),
     )
+
+
+def _files_of(cls: type[SchemaMixin], tree: ProductionTree, database: Database) -> list[FileLoad]:
+    """Give all files of a table, in the order in which they are loaded."""
+    return [load for stage in STAGES for load in stage_loads(stage, tree, database) if load.table is cls]
+
+
+def _settled_key(
+    work: Callable[[], None],
+    cls: type[SchemaMixin],
+    database: Database,
+    loader: Loader,
+    files: Callable[[], list[FileLoad]],
+) -> None:
+    """Build the key of a table; if keys are repeated, find the rows, and leave them out or say which they are."""
+    try:
+        work()
+    except ConstraintError:
+        settle_duplicates(database, cls, files(), loader.ledger, loader.rejects)
+        work()
+
+
+def _settled_references(
+    work: Callable[[], None],
+    cls: type[SchemaMixin],
+    database: Database,
+    loader: Loader,
+    files: Callable[[], list[FileLoad]],
+) -> None:
+    """Add the references of a table; if rows are rejected, those that refer to none are."""
+    try:
+        work()
+    except ConstraintError:
+        if loader.rejects is None or not delete_orphans(database, cls, files(), loader.ledger, loader.rejects):
+            raise
+        work()
 
 
 def build_all(

@@ -21,11 +21,11 @@ from specprod.database.fetching import fetch_columns
 from specprod.database.keys import missing_keys, orphans
 from specprod.database.schema import existing_tables
 from specprod.identifiers import INT128, as_decimal_text
-from specprod.loading import SLICE, FileLoad
-from specprod.model import Photometry, SchemaMixin, Zpix, Ztile, table_of
-from specprod.model.converting import Columns, Converter, Rejects
+from specprod.loading import FileLoad
+from specprod.model import SchemaMixin, Zpix, Ztile, table_of
+from specprod.model.converting import Columns
 from specprod.production import STAGES, stage_loads
-from specprod.reading.tables import open_table
+from specprod.rereading import rows_of_files
 from specprod.results.base import State
 from specprod.results.orm import OrmPipelineResultsStorage
 
@@ -189,58 +189,6 @@ def _columns_to_compare(tree: ProductionTree, cls: type[SchemaMixin]) -> list[st
     return names
 
 
-class _Seen:
-    """TARGETIDs that were met; sorted when they are first asked for, 8 bytes each."""
-
-    def __init__(self) -> None:
-        self._new: list[npt.NDArray[np.int64]] = []
-        self._sorted = np.empty(0, dtype=np.int64)
-        self._recent = np.empty(0, dtype=np.int64)
-
-    def add(self, targetid: npt.NDArray[np.int64]) -> None:
-        self._new.append(targetid)
-
-    def have(self, targetid: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        new, self._new = np.concatenate([self._recent, *self._new]), []
-        # What comes little by little is sorted by itself, until it is worth joining the rest.
-        if new.size > max(1_000_000, self._sorted.size // 8):
-            self._sorted, new = np.union1d(self._sorted, new), new[:0]
-        self._recent = np.unique(new)
-        return _contains(self._sorted, targetid) | _contains(self._recent, targetid)
-
-
-def _contains(numbers: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    if not numbers.size:
-        return np.zeros(wanted.size, dtype=np.bool_)
-    place = np.minimum(np.searchsorted(numbers, wanted), numbers.size - 1)
-    return np.asarray(numbers[place] == wanted)
-
-
-def _expected(items: Sequence[tuple[FileLoad, int]]) -> Iterator[tuple[FileLoad, npt.NDArray[np.int64], Columns]]:
-    """Yield the rows that files should have given, each with its place in its file."""
-    seen = _Seen()
-    for load, rows in items:
-        with open_table(load.path, load.hdu) as reader:
-            converter = Converter(
-                load.table, reader.names, load.given, file=str(load.path), hdu=reader.hdu, nan_zero=load.nan_zero
-            )
-            size = max(1, SLICE // max(reader.row_bytes, 1))
-            for first in range(0, rows, size):
-                chunk = reader.read(first, min(first + size, rows))
-                if load.only_new:
-                    # What the load asked of the database is asked of the files here.
-                    targetid, unique = np.unique(np.asarray(chunk["TARGETID"]), return_index=True)
-                    chunk = chunk.take(np.sort(unique[~seen.have(targetid)]))
-                elif load.row_filter is not None:
-                    chunk = chunk.take(load.row_filter(chunk))
-                if not len(chunk):
-                    continue
-                columns = converter.convert(chunk, chunk.rows, Rejects())
-                if load.table is Photometry:
-                    seen.add(columns["targetid"])
-                yield load, chunk.rows, columns
-
-
 def _verify_table(
     database: Database,
     tree: ProductionTree,
@@ -252,7 +200,7 @@ def _verify_table(
     report = TableReport(table_of(cls).name, files=len(items))
 
     def of_files() -> tuple[int, int]:
-        return _digest(columns for _, _, columns in _expected(items))
+        return _digest(piece.columns for piece in rows_of_files(items))
 
     def of_database() -> tuple[int, int]:
         with database.connect() as connection:
@@ -288,7 +236,8 @@ def _locate(
     found: list[Difference] = []
     keys = []
     with database.connect() as connection:
-        for load, rows, columns in _expected(items):
+        for piece in rows_of_files(items):
+            load, rows, columns = piece.load, piece.rows, piece.columns
             wanted = _canonical(columns[key])
             keys.append(wanted)
             if len(found) >= limit:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from specprod.configuration import Configuration
     from specprod.database.connection import Database
     from specprod.production import TableSummary
+    from specprod.rejecting import RejectFile
 
 STAGES = ("exposures", "photometry", "targetphot", "target", "redshift", "fiberassign")
 
@@ -40,6 +41,12 @@ STAGES = ("exposures", "photometry", "targetphot", "target", "redshift", "fibera
 @click.option("--public", is_flag=True, help="Let the roles of the collaboration and of the public read the tables.")
 @click.option("--chunksize", type=click.IntRange(min=1), metavar="N", help="Rows of a file in one transaction.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Connections that load or build indexes.")
+@click.option(
+    "--rejects",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write rows that violate a rule to this CSV file, with the reason, and go on. The exit code is then 3.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @database_options
 def run(
@@ -52,6 +59,7 @@ def run(
     public: bool,
     chunksize: int | None,
     workers: int | None,
+    rejects: Path | None,
     as_json: bool,
     database: str | None,
     hostname: str | None,
@@ -77,9 +85,17 @@ def run(
         else:
             target = open_database(configuration, database, hostname, username, schema, specprod)
             stack.callback(target.close)
-        summaries = _load(target, root, specprod, configuration, stages or STAGES, overwrite, public, not quiet)
+        from specprod.rejecting import RejectFile
+
+        left_out = RejectFile(rejects) if rejects else None
+        summaries = _load(
+            target, root, specprod, configuration, stages or STAGES, overwrite, public, not quiet, left_out
+        )
         size = size_of() if dry_run else None
     _print(summaries, time.monotonic() - start, size, as_json)
+    if left_out is not None and left_out.count:
+        click.echo(f"specprod-load: {left_out.count} rows were left out; see {rejects}", err=True)
+        return 3
     return 0
 
 
@@ -103,6 +119,7 @@ def _load(
     overwrite: bool,
     public: bool,
     bars: bool,
+    rejects: RejectFile | None,
 ) -> list[TableSummary]:
     from specprod.ledger import opened
     from specprod.load import setup_db
@@ -135,6 +152,7 @@ def _load(
         loader = Loader(
             target,
             ledger=ledger,
+            rejects=rejects,
             chunksize=configuration.get("loading.chunksize"),
             retries=retries(configuration),
             progress=progress,

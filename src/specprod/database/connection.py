@@ -129,10 +129,21 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """Connect and begin a transaction, which is committed at the end, or rolled back by an error."""
-        with self.connect() as connection, connection.begin():
-            yield connection
+    def begin(self, *, check_references: bool = True) -> Iterator[Connection]:
+        """Connect and begin a transaction, which is committed at the end, or rolled back by an error.
+
+        Parameters
+        ----------
+        check_references : bool
+            Whether SQLite checks each row as it comes. PostgreSQL does so as soon as there is a reference.
+        """
+        with self.connect() as connection:
+            if not self.is_postgresql:
+                # SQLite takes this only outside of a transaction.
+                driver: Any = connection.connection.driver_connection
+                driver.execute(f"PRAGMA foreign_keys = {'ON' if check_references else 'OFF'}")
+            with connection.begin():
+                yield connection
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:

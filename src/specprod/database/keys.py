@@ -227,6 +227,12 @@ def orphans(database: Database, connection: Connection, cls: type[SchemaMixin]) 
             )
 
 
+def missing_key(database: Database, connection: Connection, cls: type[SchemaMixin]) -> bool:
+    """Whether a table has no primary key yet."""
+    step = ddl.primary_key(database, cls)
+    return step is not None and step[0] not in Keys.of(database, connection).names
+
+
 def missing_keys(database: Database, connection: Connection, cls: type[SchemaMixin]) -> list[str]:
     """Names of the keys, indexes and references that a table should have and has not, or not valid."""
     keys = Keys.of(database, connection)

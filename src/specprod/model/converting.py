@@ -182,6 +182,12 @@ class Converter:
     def convert(
         self, data: TableLike, rows: npt.NDArray[np.integer[Any]] | int = 0, rejects: Rejects | None = None
     ) -> Columns:
+        """Convert a piece of the file, as `convert_rows` does, without the numbers of the rows."""
+        return self.convert_rows(data, rows, rejects)[0]
+
+    def convert_rows(
+        self, data: TableLike, rows: npt.NDArray[np.integer[Any]] | int = 0, rejects: Rejects | None = None
+    ) -> tuple[Columns, npt.NDArray[np.int64]]:
         """Convert a piece of the file.
 
         Parameters
@@ -195,8 +201,10 @@ class Converter:
 
         Returns
         -------
-        dict of str to numpy.ndarray
+        columns : dict of str to numpy.ndarray
             In the order of the table's columns. Text is S, UTF-8, without trailing blanks.
+        rows : numpy.ndarray of int64
+            Row in the file of each row that stayed.
 
         Raises
         ------
@@ -216,7 +224,9 @@ class Converter:
                 error.column = error.column or step.file_column or step.name.upper()
                 raise
         ordered = {item.name: result[item.name] for item in table_of(self.table).columns}
-        return ordered if good.all() else {name: values[good] for name, values in ordered.items()}
+        if good.all():
+            return ordered, numbers
+        return {name: values[good] for name, values in ordered.items()}, numbers[good]
 
     def _make(
         self,
@@ -229,8 +239,7 @@ class Converter:
     ) -> Array:
         if step.inputs:
             inputs = {name: result[name] if raw is None else np.asarray(data[raw]) for name, raw in step.inputs}
-            derive = step.source.derive
-            return np.asarray(derive(**inputs)) if derive else np.empty(0)
+            return self._derive(step, inputs, good)
         values: Any
         if step.file_column is None:
             values = text_array(step.constant) if isinstance(step.constant, str) else np.asarray(step.constant)
@@ -251,6 +260,18 @@ class Converter:
             rejects.add(bad[good[done.bad]], step.file_column or step.name.upper(), done.reason)
             good &= ~done.bad
         return done.values
+
+    @staticmethod
+    def _derive(step: _Step, inputs: dict[str, Array], good: npt.NDArray[np.bool_]) -> Array:
+        """Compute a column from others, of the rows that violate no rule so far."""
+        if step.source.derive is None:
+            raise TypeError(f"column {step.name} has no function")
+        if good.all():
+            return np.asarray(step.source.derive(**inputs))
+        derived = np.asarray(step.source.derive(**{name: values[good] for name, values in inputs.items()}))
+        values = np.zeros(good.size, dtype=derived.dtype)
+        values[good] = derived
+        return values
 
     def report(self) -> None:
         """Log how many values were not finite, column by column."""

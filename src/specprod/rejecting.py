@@ -1,0 +1,137 @@
+"""Rows that violate a rule: the file that they are written to, and keys that occur more than once."""
+
+from __future__ import annotations
+
+import csv
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection
+
+from specprod.errors import ConfigurationError
+from specprod.identifiers import INT128, as_decimal_text
+from specprod.model import SchemaMixin, table_of
+from specprod.model.converting import Columns
+
+if TYPE_CHECKING:
+    from specprod.database.connection import Database
+    from specprod.loading import FileLoad
+
+__all__ = ["RejectFile", "existing_keys", "key_texts", "name_row", "repeated"]
+
+_TITLES = ("file", "hdu", "table", "row", "column", "reason")
+
+
+class RejectFile:
+    """A CSV file of the rows that were left out, each with the reason. Lines are added, never removed.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.count = 0
+        self._lock = threading.Lock()
+        try:
+            new = not self.path.exists() or self.path.stat().st_size == 0
+            self._append([_TITLES] if new else [])
+        except OSError as error:
+            raise ConfigurationError(f"cannot be written: {error.strerror}", file=self.path) from error
+
+    def _append(self, lines: Iterable[Sequence[Any]]) -> None:
+        with self._lock, self.path.open("a", newline="") as stream:
+            csv.writer(stream).writerows(lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def add(self, load: FileLoad, rows: Iterable[tuple[int | None, str, str]]) -> None:
+        """Add rows of a file: number, column, reason."""
+        hdu = load.hdu if isinstance(load.hdu, str | int) else load.hdu[0]
+        lines = [(load.path, hdu, table_of(load.table).name, *row) for row in rows]
+        self.count += len({line[3] for line in lines})
+        self._append(lines)
+
+
+def key_texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Keys in a form that numpy sorts: 128-bit ones as text."""
+    return as_decimal_text(values) if values.dtype == INT128 else values
+
+
+def repeated(keys: npt.NDArray[Any], before: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+    """Find the keys that occur earlier in the array, or in one of those before it.
+
+    Parameters
+    ----------
+    keys : numpy.ndarray, shape (n,)
+        Integers or `INT128`.
+    before : sequence of numpy.ndarray
+        Keys of the rows before.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (n,)
+    """
+    hashes = _hashes(keys)
+    mask = np.ones(keys.size, dtype=np.bool_)
+    mask[np.unique(hashes, return_index=True)[1]] = False
+    for other in before:
+        mask |= np.isin(hashes, _hashes(other))
+    if mask.any() and keys.dtype == INT128:
+        # Two keys may have one hash; then the keys themselves decide.
+        texts = key_texts(keys)
+        mask = np.ones(keys.size, dtype=np.bool_)
+        mask[np.unique(texts, return_index=True)[1]] = False
+        for other in before:
+            mask |= np.isin(texts, key_texts(other))
+    return mask
+
+
+def _hashes(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if keys.dtype != INT128:
+        return keys
+    with np.errstate(over="ignore"):
+        return np.asarray(keys["low"] ^ (keys["high"] * np.uint64(0x9E3779B97F4A7C15)))
+
+
+def name_row(cls: type[SchemaMixin], columns: Columns, mask: npt.NDArray[np.bool_]) -> str:
+    """Say which row the first of some is, by the columns that identify it."""
+    table = table_of(cls)
+    unique = next((index for index in table.indexes if index.unique), None)
+    names = [item.name for item in (unique.columns if unique is not None else table.primary_key.columns)]
+    place = int(np.flatnonzero(mask)[0])
+    shown = (key_texts(columns[name])[place] for name in names)
+    values = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in shown]
+    return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+
+
+def existing_keys(
+    database: Database, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
+    """Find which keys a table has already."""
+    (name,) = (item.name for item in table_of(cls).primary_key.columns)
+    texts = [str(int(value)) for value in key_texts(keys).tolist()]
+    if database.is_postgresql:
+        kind = "numeric" if keys.dtype == INT128 else "bigint"
+        source, parameter = f"unnest(CAST(%s AS {kind}[])) AS wanted(value)", f"{{{','.join(texts)}}}"
+    else:
+        shown = (f'"{text:0>39}"' for text in texts) if keys.dtype == INT128 else iter(texts)
+        source, parameter = "json_each(?) AS wanted", f"[{','.join(shown)}]"
+    rows = connection.exec_driver_sql(
+        f"SELECT wanted.value FROM {source} WHERE EXISTS (SELECT 1 FROM {database.name(cls)} AS t "  # noqa: S608
+        f"WHERE t.{database.quote(name)} = wanted.value)",
+        (parameter,),
+    )
+    found = {int(value) for value in rows.scalars()}
+    return np.array([int(text) in found for text in texts], dtype=np.bool_)

@@ -1,0 +1,214 @@
+"""Rules that only the whole table can tell: keys that occur once, and references to rows that are there.
+
+Across chunks it is the key itself, built after the rows, that tells whether one is repeated. Then the files are read once
+more, to say which rows it is, and the table is put right: with a file for rejects such rows are left out, without it the
+table goes back to what it held before the chunk of the first of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from specprod.database.writers import writer_for
+from specprod.errors import ConstraintError
+from specprod.loading import FileLoad, Ledger
+from specprod.model import Int128, SchemaMixin, table_of
+from specprod.model.converting import Columns
+from specprod.rejecting import RejectFile, key_texts
+from specprod.rereading import RowsOfFile, rows_of_files
+
+if TYPE_CHECKING:
+    from specprod.database.connection import Database
+
+__all__ = ["delete_orphans", "settle_duplicates"]
+
+#: Keys that are sent to the database at a time.
+_BATCH = 50000
+
+
+def _loaded(ledger: Ledger, loads: Sequence[FileLoad]) -> Iterator[RowsOfFile]:
+    """Read the rows again that the ledger has of files."""
+    ends = [(load, ranges[-1][1]) for load in loads if (ranges := ledger.ranges(load))]
+    yield from rows_of_files(ends)
+
+
+def _is_wide(cls: type[SchemaMixin]) -> bool:
+    (key,) = table_of(cls).primary_key.columns
+    return isinstance(key.type, Int128)
+
+
+def _repeated_keys(connection: Connection, cls: type[SchemaMixin]) -> npt.NDArray[Any]:
+    """Find the keys that occur in several rows of a table, as `key_texts` gives them."""
+    (key,) = table_of(cls).primary_key.columns
+    values = connection.scalars(sa.select(key).group_by(key).having(sa.func.count() > 1)).all()
+    if _is_wide(cls):
+        return np.array([f"{value:039d}" for value in values], dtype="S39")
+    return np.array(values, dtype=np.int64)
+
+
+def _delete(database: Database, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any]) -> int:
+    """Delete rows by their keys, in one pass: a table without its key has no index to find them by."""
+    (name,) = (item.name for item in table_of(cls).primary_key.columns)
+    wide = _is_wide(cls)
+    kind = ("numeric" if wide else "bigint") if database.is_postgresql else ("text" if wide else "integer")
+    # All names are ours and quoted; the keys are parameters.
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE specprod_keys (value {kind})")
+    for start in range(0, keys.size, _BATCH):
+        texts = [str(int(value)) for value in keys[start : start + _BATCH].tolist()]
+        if database.is_postgresql:
+            source, parameter = f"unnest(CAST(%s AS {kind}[]))", f"{{{','.join(texts)}}}"
+            connection.exec_driver_sql(
+                f"INSERT INTO specprod_keys SELECT * FROM {source}",
+                (parameter,),  # noqa: S608
+            )
+        else:
+            shown = (f'"{text:0>39}"' for text in texts) if wide else iter(texts)
+            statement = "INSERT INTO specprod_keys SELECT value FROM json_each(?)"
+            connection.exec_driver_sql(statement, (f"[{','.join(shown)}]",))
+    deleted = connection.exec_driver_sql(
+        f"DELETE FROM {database.name(cls)} WHERE {database.quote(name)} IN (SELECT value FROM specprod_keys)"  # noqa: S608
+    ).rowcount
+    connection.exec_driver_sql("DROP TABLE specprod_keys")
+    return int(deleted)
+
+
+def settle_duplicates(
+    database: Database,
+    cls: type[SchemaMixin],
+    loads: Sequence[FileLoad],
+    ledger: Ledger,
+    rejects: RejectFile | None,
+) -> None:
+    """Keep the first row of each key that occurs several times.
+
+    Parameters
+    ----------
+    database : Database
+    cls : class
+        A table without its key.
+    loads : sequence of FileLoad
+        All files of the table, in the order in which they are loaded.
+    ledger : Ledger
+    rejects : RejectFile or None
+        Takes the other rows. Without it the first of them is an error, and what was loaded from its chunk on is removed,
+        as if the load had stopped there.
+
+    Raises
+    ------
+    ConstraintError
+        The message names the row, and the one whose key it repeats.
+    """
+    (name,) = (item.name for item in table_of(cls).primary_key.columns)
+    first: dict[Any, tuple[FileLoad, int]] = {}
+    keep: list[Columns] = []
+    failure: ConstraintError | None = None
+    cut: tuple[FileLoad, int] | None = None
+    later: list[npt.NDArray[Any]] = []
+    with database.begin(check_references=False) as connection:
+        wanted = _repeated_keys(connection, cls)
+        if not wanted.size:
+            return
+        passed: list[RowsOfFile] = []
+        for piece in _loaded(ledger, loads):
+            keys = key_texts(piece.columns[name])
+            # Of the file at hand, as a chunk may have begun some slices ago.
+            passed = [*(item for item in passed if item.load is piece.load), _only(piece, name)]
+            kept = []
+            for place in np.flatnonzero(np.isin(keys, wanted)).tolist() if failure is None else ():
+                key, row = int(keys[place]), int(piece.rows[place])
+                if key not in first:
+                    first[key] = (piece.load, row)
+                    kept.append(place)
+                    continue
+                other, there = first[key]
+                reason = f"repeats the key {key} of row {there} of {other.path.name}"
+                if rejects is not None:
+                    rejects.add(piece.load, [(row, name.upper(), reason)])
+                    continue
+                cut = (piece.load, next(start for start, end in ledger.ranges(piece.load) if start <= row < end))
+                failure = ConstraintError(
+                    f"{reason}; mend the file, or leave such rows out with --rejects",
+                    file=piece.load.path,
+                    hdu=piece.load.hdu if isinstance(piece.load.hdu, str | int) else piece.load.hdu[0],
+                    row=row,
+                )
+                break
+            kept_rows = np.array(kept, dtype=np.int64)
+            if cut is not None:
+                for item in passed:
+                    behind = item.rows >= cut[1] if item.load is cut[0] else np.ones(item.rows.size, dtype=np.bool_)
+                    later.append(key_texts(item.columns[name])[behind])
+                passed = []
+            keep.append({column: values[kept_rows] for column, values in piece.columns.items()})
+        if cut is not None:
+            keep = [_before_cut(columns, first, cut, name) for columns in keep]
+        _delete(database, connection, cls, np.concatenate([wanted, *later]) if later else wanted)
+        writer = writer_for(database, cls)
+        writer.append(connection, [writer.prepare(columns) for columns in keep if columns[name].size])
+        if cut is not None:
+            place = next(i for i, load in enumerate(loads) if load is cut[0])
+            ledger.forget(connection, cut[0], cut[1])
+            for load in loads[place + 1 :]:
+                ledger.forget(connection, load, 0)
+    if failure is not None:
+        raise failure
+
+
+def _only(piece: RowsOfFile, name: str) -> RowsOfFile:
+    """Forget all columns but one."""
+    return RowsOfFile(piece.load, piece.rows, {name: piece.columns[name]})
+
+
+def _before_cut(
+    columns: Columns, first: dict[Any, tuple[FileLoad, int]], cut: tuple[FileLoad, int], name: str
+) -> Columns:
+    """Leave out the rows that stand behind the cut in its own file."""
+    places = [first[int(key)] for key in key_texts(columns[name]).tolist()]
+    good = np.array([not (load is cut[0] and row >= cut[1]) for load, row in places], dtype=np.bool_)
+    return {column: values[good] for column, values in columns.items()}
+
+
+def delete_orphans(
+    database: Database, cls: type[SchemaMixin], loads: Sequence[FileLoad], ledger: Ledger, rejects: RejectFile
+) -> int:
+    """Delete the rows that refer to one that is not there, and write them to the rejects.
+
+    Parameters
+    ----------
+    database : Database
+    cls : class
+    loads : sequence of FileLoad
+        All files of the table.
+    ledger : Ledger
+    rejects : RejectFile
+
+    Returns
+    -------
+    int
+        Number of rows that were deleted.
+    """
+    table = table_of(cls)
+    (key,) = table.primary_key.columns
+    reasons: dict[int, tuple[str, str]] = {}
+    with database.begin(check_references=False) as connection:
+        for reference in sorted(table.foreign_key_constraints, key=lambda item: str(item.name)):
+            (element,) = reference.elements
+            parent, (child,) = element.column, list(reference.columns)
+            query = sa.select(key, child).where(~sa.exists().where(parent == child).correlate(table))
+            for value, missing in connection.execute(query):
+                reason = f"refers to {parent.table.name}.{parent.name} {missing}, which is not there"
+                reasons.setdefault(int(value), (child.name.upper(), reason))
+        if not reasons:
+            return 0
+        wanted = np.array([f"{value:039d}".encode() if _is_wide(cls) else value for value in reasons])
+        for piece in _loaded(ledger, loads):
+            keys = key_texts(piece.columns[key.name])
+            for place in np.flatnonzero(np.isin(keys, wanted)).tolist():
+                rejects.add(piece.load, [(int(piece.rows[place]), *reasons[int(keys[place])])])
+        return _delete(database, connection, cls, wanted)
