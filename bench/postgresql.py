@@ -1,8 +1,9 @@
 """Load time of a production into PostgreSQL over the server's own floor for the same tables, in one run.
 
-The floor is what the server alone needs, on one connection: COPY BINARY of the same rows from files that it reads itself,
-then primary keys and indexes, the indexes of the sky and CLUSTER, and the references, in the order in which a schema that
-was made with its indexes is clustered at last. The user of the database must be allowed to write files on the server.
+The floor is what the server alone needs, on one connection: COPY BINARY of the same rows from files that it reads
+itself, then primary keys and indexes, the indexes of the sky and CLUSTER, and the references, in the order in which a
+schema that was made with its indexes is clustered at last. The user of the database must be allowed to write files on
+the server.
 
     python bench/postgresql.py --database postgresql://postgres@localhost/test [--tiles 30] [--rounds 3]
 """
@@ -62,13 +63,15 @@ def floor(database: Database, directory: Path) -> dict[str, float]:
                 connection.exec_driver_sql(statement)
             seconds[name] = time.perf_counter() - start
 
-        timed("copy", [f"COPY {database.name(c)} FROM '{directory / table_of(c).name}' (FORMAT BINARY)" for c in TABLES])
+        files = {c: directory / table_of(c).name for c in TABLES}
+        timed("copy", [f"COPY {database.name(c)} FROM '{files[c]}' (FORMAT BINARY)" for c in TABLES])
         keys = [key[1] for c in TABLES if (key := ddl.primary_key(database, c))]
         timed("indexes", keys + [statement for c in TABLES for _, statement in ddl.plain_indexes(database, c)])
         sky = [(c, step) for c in TABLES if (step := ddl.sky_index(database, c))]
         cluster = [[s[1], f"CLUSTER {database.name(c)} USING {database.quote(s[0])}"] for c, s in sky]
         timed("clustering", [statement for pair in cluster for statement in pair])
-        timed("references", [add.removesuffix(" NOT VALID") for c in TABLES for _, _, add, _ in ddl.foreign_keys(database, c)])
+        references = [add for c in TABLES for _, _, add, _ in ddl.foreign_keys(database, c)]
+        timed("references", [statement.removesuffix(" NOT VALID") for statement in references])
     return seconds
 
 
@@ -105,7 +108,8 @@ def main() -> int:
                 f"floor {total:.1f} s ({shown}); ratio {wall / total:.2f}",
                 flush=True,
             )
-        print(f"ratio of run over floor: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+        middle = statistics.median(ratios)
+        print(f"ratio of run over floor: median {middle:.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
         for schema in ("bench_load", "bench_floor"):
             with connect(options.database) as database, database.begin() as connection:
                 connection.execute(sa.schema.DropSchema(schema, cascade=True))

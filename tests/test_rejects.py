@@ -15,6 +15,8 @@ import pytest
 from specprod.cli.main import main
 from support.digests import digests
 
+pytestmark = pytest.mark.compat
+
 ZPIX = "spectro/redux/sample/zcatalog/zall-pix-sample.fits"
 TARGETS = "vac/sample/lsdr9-photometry/sample/v1.0/potential-targets"
 

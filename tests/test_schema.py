@@ -9,7 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from specprod.cli.main import main
+
+pytestmark = pytest.mark.compat
 
 # Programs of eight letters are newer than the contract, which asks for them in words and gives the column six.
 WIDER = {
@@ -75,7 +78,8 @@ def test_constraints(loaded: psycopg.Connection, contract: Path) -> None:
 
 def test_clustered_on_the_sky(loaded: psycopg.Connection) -> None:
     rows = loaded.execute(
-        "SELECT t.relname FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid "
+        "SELECT t.relname FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid "
+        "JOIN pg_class x ON x.oid = i.indexrelid "
         "WHERE i.indisclustered AND t.relnamespace = 's'::regnamespace AND x.relname LIKE 'ix_%_q3c_ang2ipix'"
     )
     assert {name for (name,) in rows} == {"tile", "exposure", "photometry", "fiberassign"}

@@ -1,7 +1,8 @@
 """Identifiers of the survey: pure functions of arrays, without input or output.
 
 A 128-bit id is, as a scalar, a Python integer; as an array it has the dtype `INT128`, two unsigned 64-bit words,
-because numpy has no integer of that width. `as_integers` and `as_decimal_text` turn such arrays into Python integers and text.
+because numpy has no integer of that width. `as_integers` and `as_decimal_text` turn such arrays into Python integers
+and text.
 """
 
 from __future__ import annotations
@@ -154,7 +155,8 @@ def frameid(expid: npt.ArrayLike, camera: npt.ArrayLike) -> Any:
 def lsid(release: npt.ArrayLike, brickid: npt.ArrayLike, brick_objid: npt.ArrayLike) -> Any:
     """Legacy Surveys identifier of a source: release, brick and object number in one 64-bit integer.
 
-    The bits are those of LS_ID in the Tractor catalogues: the object from bit 0, the brick from 16, the release from 40.
+    The bits are those of LS_ID in the Tractor catalogues: the object from bit 0, the brick from 16, the release from
+    40.
     """
     number = (
         (np.asarray(release, dtype=np.int64) << 40)

@@ -1,8 +1,8 @@
 """Rules that only the whole table can tell: keys that occur once, and references to rows that are there.
 
-Across chunks it is the key itself, built after the rows, that tells whether one is repeated. Then the files are read once
-more, to say which rows it is, and the table is put right: with a file for rejects such rows are left out, without it the
-table goes back to what it held before the chunk of the first of them.
+Across chunks it is the key itself, built after the rows, that tells whether one is repeated. Then the files are read
+once more, to say which rows it is, and the table is put right: with a file for rejects such rows are left out,
+without it the table goes back to what it held before the chunk of the first of them.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def _delete(database: Database, connection: Connection, cls: type[SchemaMixin], 
             source, parameter = f"unnest(CAST(%s AS {kind}[]))", f"{{{','.join(texts)}}}"
             connection.exec_driver_sql(
                 f"INSERT INTO specprod_keys SELECT * FROM {source}",
-                (parameter,),  # noqa: S608
+                (parameter,),
             )
         else:
             shown = (f'"{text:0>39}"' for text in texts) if wide else iter(texts)
             statement = "INSERT INTO specprod_keys SELECT value FROM json_each(?)"
             connection.exec_driver_sql(statement, (f"[{','.join(shown)}]",))
     deleted = connection.exec_driver_sql(
-        f"DELETE FROM {database.name(cls)} WHERE {database.quote(name)} IN (SELECT value FROM specprod_keys)"  # noqa: S608
+        f"DELETE FROM {database.name(cls)} WHERE {database.quote(name)} IN (SELECT value FROM specprod_keys)"
     ).rowcount
     connection.exec_driver_sql("DROP TABLE specprod_keys")
     return int(deleted)
@@ -96,8 +96,8 @@ def settle_duplicates(
         All files of the table, in the order in which they are loaded.
     ledger : Ledger
     rejects : RejectFile or None
-        Takes the other rows. Without it the first of them is an error, and what was loaded from its chunk on is removed,
-        as if the load had stopped there.
+        Takes the other rows. Without it the first of them is an error, and what was loaded from its chunk on is
+        removed, as if the load had stopped there.
 
     Raises
     ------

@@ -52,7 +52,8 @@ class Server:
     Parameters
     ----------
     settings : sequence of str
-        Lines for postgresql.conf. By default nothing is synchronised to disk, which only a crash of the machine would show.
+        Lines for postgresql.conf. By default nothing is synchronised to disk, which only a crash of the machine would
+        show.
     password : bool
         Whether connections over TCP need a password.
     """
@@ -104,6 +105,7 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
             cwd="/",
+            check=False,
         )
         if result.returncode:
             raise RuntimeError(f"{program} failed: {result.stderr}")

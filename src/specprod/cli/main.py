@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import click
 
-# Name of the subcommand, where it lives (imported only when it is asked for, so that --help stays fast), and its line in --help.
+# Name of the subcommand, where it lives (imported only when it is asked for, so that --help stays fast), and its line
+# in --help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("specprod.cli.run:run", "Load a production, or some of its stages."),
     "status": ("specprod.cli.status:status", "Say what was loaded, when, from what, and what is left."),

@@ -71,8 +71,8 @@ def run(
 ) -> int:
     """Load the production NAME, whose files stand below ROOT, into a database.
 
-    All stages are loaded, or those that --stage names. A load that ended early goes on where it stopped when the command
-    is given again.
+    All stages are loaded, or those that --stage names. A load that ended early goes on where it stopped when the
+    command is given again.
     """
     verbosity(verbose, quiet)
     configuration = configured(config, specprod, loading__chunksize=chunksize, loading__workers=workers)

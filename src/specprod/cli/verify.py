@@ -37,8 +37,8 @@ def verify(
 ) -> int:
     """Compare every value of the tables with the files below ROOT from which the ledger says that they were loaded.
 
-    Also looks for rows that are in no file, rows that refer to none, and missing keys and indexes. The exit code is 3 if
-    anything differs.
+    Also looks for rows that are in no file, rows that refer to none, and missing keys and indexes. The exit code is 3
+    if anything differs.
     """
     verbosity(verbose, quiet)
     configuration = configured(config, specprod)

@@ -30,7 +30,8 @@ def within(
         In degrees, between 0 and 180.
     q3c : bool
         Whether the server has q3c, whose index then serves the search. Elsewhere a strip of declination and, off the
-        poles, of right ascension is cut out first, for which there is an index, and the haversine formula decides within.
+        poles, of right ascension is cut out first, for which there is an index, and the haversine formula decides
+        within.
 
     Returns
     -------

@@ -78,8 +78,6 @@ class Database:
     ----------
     engine : sqlalchemy.engine.Engine
         Statements on the tables of `specprod.model` go to the schema of this database.
-    classes : types.SimpleNamespace
-        The classes of the tables, by name.
     """
 
     def __init__(self, url: URL, schema: str | None = None) -> None:

@@ -1,8 +1,8 @@
 """Columns as PostgreSQL's binary COPY stream, without a loop over rows.
 
-A row of the stream is the number of its fields, then for each field its length and its bytes, big-endian. All fields but
-text have one length, so that a structured array whose dtype has these lengths as fields *is* the stream. The order of
-the columns in COPY is free: text comes last, and rows whose texts have the same lengths share a dtype.
+A row of the stream is the number of its fields, then for each field its length and its bytes, big-endian. All fields
+but text have one length, so that a structured array whose dtype has these lengths as fields *is* the stream. The
+order of the columns in COPY is free: text comes last, and rows whose texts have the same lengths share a dtype.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The SQL that makes tables, keys, indexes and comments out of the declarations.
 
-A full load makes a table without keys, fills it, and adds keys and indexes when the rows are there: building an index at
-once takes a fraction of the time of keeping it up to date row by row.
+A full load makes a table without keys, fills it, and adds keys and indexes when the rows are there: building an index
+at once takes a fraction of the time of keeping it up to date row by row.
 """
 
 from __future__ import annotations

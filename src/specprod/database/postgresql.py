@@ -52,7 +52,7 @@ class CopyWriter(Writer):
         return sum(rows for rows, _ in prepared)
 
     def _stage(self, connection: Connection, prepared: Prepared) -> tuple[int, str]:
-        """Copy rows into the temporary table, which is as long-lived as the session, and empty after each transaction."""
+        """Copy rows into a temporary table, which lives as long as the session and is emptied by each commit."""
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._staging} (LIKE {self.database.name(self.cls)}) "
             "ON COMMIT DELETE ROWS"

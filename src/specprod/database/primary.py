@@ -21,9 +21,9 @@ _GROUPS: dict[str, tuple[str, ...] | None] = {"zcat": None, "sv": ("sv1", "sv2",
 def update_primary(database: Database, cls: type[SchemaMixin], connection: sa.Connection | None = None) -> int:
     """Recompute the columns nspec and primary of a redshift table.
 
-    Among the rows of a TARGETID those with ZWARN 0 come first, then those with the highest TSNR2_LRG; of equal ones that
-    with the lowest id, so that the choice does not depend on the order of the load. Rows of other surveys than a group
-    counts have 0 and false.
+    Among the rows of a TARGETID those with ZWARN 0 come first, then those with the highest TSNR2_LRG; of equal ones
+    that with the lowest id, so that the choice does not depend on the order of the load. Rows of other surveys than a
+    group counts have 0 and false.
 
     Parameters
     ----------

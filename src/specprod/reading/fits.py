@@ -1,8 +1,8 @@
 """Binary tables in FITS files.
 
 The structure of a file comes from CFITSIO (fitsio). The rows are then read as they are, in one piece a chunk, and the
-columns that are needed are taken out of them: that reads four to eight times as fast as asking CFITSIO for 90 columns of
-200, and is the reason for not doing so.
+columns that are needed are taken out of them: that reads four to eight times as fast as asking CFITSIO for 90 columns
+of 200, and is the reason for not doing so.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class _Column:
     def _scaled(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self.scale == 1 and self.zero == 0:
             return raw
-        # FITS has no unsigned integers but bytes, and no signed bytes: by convention they are shifted by half their range.
+        # FITS has no unsigned integers but bytes, and no signed bytes: by convention they are shifted by half their
+        # range.
         if self.scale == 1 and self.code in "IJK" and self.zero == 1 << (8 * raw.dtype.itemsize - 1):
             bits = raw.astype(raw.dtype.newbyteorder("=")).view(f"u{raw.dtype.itemsize}")
             return np.asarray(bits ^ bits.dtype.type(self.zero))

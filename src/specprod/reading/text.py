@@ -37,8 +37,8 @@ class TextChunk(Chunk):
 class TextTable(TableReader):
     """A table in an ECSV or CSV file, plain or gzipped.
 
-    Such files hold summaries of some thousand rows, and are held in memory as a whole: the types of the columns of a CSV
-    file are known only once all of it is seen.
+    Such files hold summaries of some thousand rows, and are held in memory as a whole: the types of the columns of a
+    CSV file are known only once all of it is seen.
 
     Raises
     ------

@@ -49,8 +49,8 @@ def now() -> datetime:
 class Record:
     """What the four kinds of record have in common.
 
-    Values are read and set by ``get_…()`` and ``set_…()``: by a method of that name where a storage defines one, else by
-    the property.
+    Values are read and set by ``get_…()`` and ``set_…()``: by a method of that name where a storage defines one, else
+    by the property.
 
     Attributes
     ----------
