@@ -245,8 +245,8 @@ class Loader:
                 if attempts > 1 and self.ledger.has(connection, load, piece):
                     return Counts(inserted=piece.rows)
                 if self.database.is_postgresql:
-                    # A crash of the server may lose the last commits, but rows and ledger together: nothing is torn.
-                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                    # Whatever the server's default is: a chunk that a crash could still lose must not be passed over.
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
                 counts = Counts()
                 if piece.rows and load.only_new:
                     counts = writer.insert_new(connection, piece.prepared)
