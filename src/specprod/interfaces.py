@@ -73,8 +73,8 @@ class Piece:
         Rows that violate a rule.
     checksum : int
         Share of the rows in the checksum of the file.
-    keys : list of numpy.ndarray
-        Keys of its rows.
+    keys, places : list of numpy.ndarray
+        Keys of its rows, and where these stand in the file, slice by slice.
     """
 
     first: int
@@ -84,6 +84,7 @@ class Piece:
     rejects: Rejects = field(default_factory=Rejects)
     checksum: int = 0
     keys: list[npt.NDArray[Any]] = field(default_factory=list)
+    places: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
 
 class Progress(Protocol):

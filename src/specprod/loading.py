@@ -21,7 +21,7 @@ from specprod.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, P
 from specprod.model import table_of
 from specprod.model.converting import Columns, Converter
 from specprod.reading.tables import TableReader, open_table
-from specprod.rejecting import RejectFile, existing_keys, name_row, repeated
+from specprod.rejecting import RejectFile, existing_keys, key_texts, name_row, repeated
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -233,6 +233,7 @@ class Loader:
         good = ~(bad | there)
         kept = columns if good.all() else {name: values[good] for name, values in columns.items()}
         piece.keys.append(kept[key])
+        piece.places.append(places[good])
         return kept
 
     def _write(self, load: FileLoad, writer: Writer, piece: Piece) -> Counts:
@@ -258,4 +259,20 @@ class Loader:
         if self.rejects is not None and piece.rejects.rows:
             # Before the commit: after a crash a line may stand twice in the file, but none is lost.
             self.rejects.add(load, piece.rejects.rows)
-        return self.retries.run(transaction, f"chunk of {load.path.name}, rows {piece.first} to {piece.last}")
+        try:
+            return self.retries.run(transaction, f"chunk of {load.path.name}, rows {piece.first} to {piece.last}")
+        except ConstraintError as error:
+            raise self._named(load, piece, error) from error
+
+    def _named(self, load: FileLoad, piece: Piece, error: ConstraintError) -> ConstraintError:
+        """Say which row of the file it is that the table has already, as far as that is what is wrong."""
+        hdu = load.hdu if isinstance(load.hdu, str | int) else None
+        keys = np.concatenate(piece.keys)
+        with self.database.connect() as connection:
+            there = existing_keys(self.database, connection, load.table, keys)
+        if not there.any():
+            return ConstraintError(error.message, file=load.path, hdu=hdu)
+        row = int(np.concatenate(piece.places)[there][0])
+        key = int(key_texts(keys[there])[0])
+        message = f"table {table_of(load.table).name} has a row with the key {key} already"
+        return ConstraintError(message, file=load.path, hdu=hdu, row=row)

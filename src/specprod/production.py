@@ -14,7 +14,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from specprod.database.failures import Retries
-from specprod.database.keys import add_foreign_keys, build_indexes, build_key, missing_keys
+from specprod.database.keys import add_foreign_keys, build_indexes, build_key, missing_keys, warn_without_q3c
 from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
 from specprod.errors import ConstraintError, SchemaError
@@ -181,6 +181,7 @@ def load_production(
     ------
     InputError, DatabaseError, LedgerError
     """
+    warn_without_q3c(database)
     summaries: list[TableSummary] = []
     loads: list[Job] = []
     finishes: list[Job] = []
@@ -283,6 +284,7 @@ def build_all(
     ------
     SchemaError, ConstraintError
     """
+    warn_without_q3c(database)
     with database.connect() as connection:
         there = existing_tables(database, connection)
         missing = [name for cls in there for name in missing_keys(database, connection, cls)]

@@ -118,7 +118,7 @@ class Database:
         """
         try:
             connection = self.engine.connect()
-        except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
             reason = " ".join(str(getattr(error, "orig", error)).split())
             raise ConnectionFailedError(
                 f"cannot open {self.url.render_as_string(hide_password=True)}: {reason}"

@@ -125,6 +125,16 @@ def build_indexes(
         connection.exec_driver_sql(ddl.analyze(database, cls))
 
 
+def warn_without_q3c(database: Database) -> None:
+    """Log a warning if the indexes of the sky cannot be built."""
+    if database.is_postgresql and not database.has_q3c:
+        logger.warning(
+            "the extension q3c is not installed in database %s: tables get no index of the sky and are not clustered; "
+            "after CREATE EXTENSION q3c, specprod-load index --cluster makes up for it",
+            database.url.database,
+        )
+
+
 def build_sky_index(database: Database, table: str, ra: str, retries: Retries | None = None) -> None:
     """Build the index of the sky of a table and cluster the table on it.
 
