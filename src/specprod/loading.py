@@ -91,6 +91,8 @@ class Loader:
         Takes the rows that violate a rule; without it the first such row stops the load.
     retries : Retries, optional
     progress : Progress, optional
+    slice_bytes : int
+        Bytes of a file that are converted at a time.
     """
 
     def __init__(
@@ -102,9 +104,11 @@ class Loader:
         rejects: RejectFile | None = None,
         retries: Retries | None = None,
         progress: Progress | None = None,
+        slice_bytes: int = SLICE,
     ) -> None:
         self.database = database
         self.chunksize = chunksize
+        self.slice_bytes = slice_bytes
         self.ledger: Ledger = ledger or NoLedger()
         self.rejects = rejects
         self.retries = retries or Retries()
@@ -189,7 +193,7 @@ class Loader:
         self, load: FileLoad, reader: TableReader, converter: Converter, writer: Writer, start: int
     ) -> Iterator[Piece]:
         """Yield what is written in one transaction each; it is read and converted in slices that fit the caches."""
-        slice_rows = max(1, min(self.chunksize, SLICE // max(reader.row_bytes, 1)))
+        slice_rows = max(1, min(self.chunksize, self.slice_bytes // max(reader.row_bytes, 1)))
         for first in range(start, reader.nrows, self.chunksize):
             last = min(first + self.chunksize, reader.nrows)
             piece = Piece(first, last)
@@ -224,6 +228,9 @@ class Loader:
             (bad, "repeats the key of an earlier row"),
             (there, "has a key that is in the table already"),
         ):
+            # Where only new rows are wanted, the first of each key is, and the others are no fault.
+            if load.only_new:
+                continue
             if mask.any() and self.rejects is None:
                 row = int(places[mask][0])
                 raise ConstraintError(
