@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
@@ -59,9 +59,12 @@ class CopyWriter(Writer):
         )
         connection.exec_driver_sql(f"TRUNCATE {self._staging}")
         rows = self._copy(connection, self._staging, prepared)
+        # In the order of the keys, so that two transactions with rows in common cannot wait for each other.
+        key = ", ".join(self.database.quote(name) for name in self.key)
         return (
             rows,
-            f"INSERT INTO {self.database.name(self.cls)} ({self._names}) SELECT {self._names} FROM {self._staging} ",
+            f"INSERT INTO {self.database.name(self.cls)} ({self._names}) SELECT {self._names} FROM {self._staging} "
+            f"ORDER BY {key} ",
         )
 
     def insert_new(self, connection: Connection, prepared: Prepared) -> Counts:
@@ -70,12 +73,12 @@ class CopyWriter(Writer):
         inserted = connection.exec_driver_sql(insert + self.conflict(False, self._packer.columns)).rowcount
         return Counts(inserted=inserted, unchanged=rows - inserted)
 
-    def upsert(self, connection: Connection, prepared: Prepared) -> Counts:
+    def upsert(self, connection: Connection, prepared: Prepared, keep: Collection[str] = ()) -> Counts:
         """Insert new rows, update those that differ."""
         rows, insert = self._stage(connection, prepared)
         # xmax is 0 in a row that was inserted, and the number of our transaction in one that was updated.
         result = connection.exec_driver_sql(
-            f"WITH done AS ({insert} {self.conflict(True, self._packer.columns)} RETURNING xmax = 0 AS new) "
+            f"WITH done AS ({insert} {self.conflict(True, self._packer.columns, keep)} RETURNING xmax = 0 AS new) "
             "SELECT count(*) FILTER (WHERE new), count(*) FILTER (WHERE NOT new) FROM done"
         ).one()
         return Counts(result[0], result[1], rows - result[0] - result[1])

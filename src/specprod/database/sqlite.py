@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -74,7 +74,7 @@ class TupleWriter(Writer):
         inserted = self._many(connection, statement, chain.from_iterable(prepared))
         return Counts(inserted=inserted, unchanged=sum(map(len, prepared)) - inserted)
 
-    def upsert(self, connection: Connection, prepared: Prepared) -> Counts:
+    def upsert(self, connection: Connection, prepared: Prepared, keep: Collection[str] = ()) -> Counts:
         """Insert new rows, update those that differ."""
         (key,) = self.key
         place = self._names.index(key)
@@ -84,7 +84,7 @@ class TupleWriter(Writer):
             f"WHERE {self.database.quote(key)} IN (SELECT value FROM json_each(?))",
             (json.dumps([row[place] for row in chain.from_iterable(prepared)]),),
         ).scalar_one()
-        statement = f"{self._insert} {self.conflict(True, self._names)}"
+        statement = f"{self._insert} {self.conflict(True, self._names, keep)}"
         changed = self._many(connection, statement, chain.from_iterable(prepared))
         total = sum(map(len, prepared))
         return Counts(total - int(there), changed - total + int(there), total - changed)

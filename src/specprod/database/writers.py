@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,16 +68,16 @@ class Writer(ABC):
         """Insert the rows whose key is not there yet, and leave the others alone."""
 
     @abstractmethod
-    def upsert(self, connection: Connection, prepared: Sequence[Any]) -> Counts:
-        """Insert the rows whose key is not there yet, and update those that differ."""
+    def upsert(self, connection: Connection, prepared: Sequence[Any], keep: Collection[str] = ()) -> Counts:
+        """Insert the rows whose key is not there yet, and update those that differ in other columns than `keep`."""
 
-    def conflict(self, update: bool, columns: Sequence[str]) -> str:
+    def conflict(self, update: bool, columns: Sequence[str], keep: Collection[str] = ()) -> str:
         """Make the clause ON CONFLICT of an INSERT."""
         quote = self.database.quote
         key = ", ".join(quote(name) for name in self.key)
         if not update:
             return f"ON CONFLICT ({key}) DO NOTHING"
-        names = [quote(name) for name in columns if name not in self.key]
+        names = [quote(name) for name in columns if name not in self.key and name not in keep]
         settings = ", ".join(f"{name} = excluded.{name}" for name in names)
         # Rows that are as they should be are not written: that would cost as much as a change.
         test = " OR ".join(

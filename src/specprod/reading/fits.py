@@ -212,6 +212,15 @@ class FitsTable(TableReader):
             raise self._error(f"truncated at row {start + raw.size} of {self._size}")
         return FitsChunk(raw, self._columns, start)
 
+    def view(self, start: int = 0, stop: int | None = None) -> FitsChunk:
+        """Map some rows into memory, by default all: what is not taken out of them is not read."""
+        stop = self._size if stop is None else min(stop, self._size)
+        if stop <= start:
+            return self.read(start, start)
+        offset = self._start + start * self._dtype.itemsize
+        mapped = np.memmap(self._stream, dtype=self._dtype, mode="r", offset=offset, shape=(stop - start,))
+        return FitsChunk(np.asarray(mapped), self._columns, start)
+
     def checksum(self, start: int, stop: int) -> int:
         """Compute the share of some rows in DATASUM; the words that it sums need not begin with a row."""
         width = self._dtype.itemsize

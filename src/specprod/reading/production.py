@@ -130,6 +130,46 @@ class ProductionTree:
             raise MissingFileError(f"no such file, nor any {kind}-*.fits beside it", file=path)
         return files, False
 
+    def spectra(self, tileid: int, lastnight: int) -> dict[int, Path]:
+        """Find the redshift files of a tile, redrock or, from the first years, zbest.
+
+        Parameters
+        ----------
+        tileid : int
+        lastnight : int
+            The night through which its exposures were added up.
+
+        Returns
+        -------
+        dict of int to pathlib.Path
+            By petal; some petals may be absent.
+
+        Raises
+        ------
+        MissingFileError
+            If there are none.
+        """
+        directory = self.redux / "tiles" / "cumulative" / str(tileid) / str(lastnight)
+        for kind in ("redrock", "zbest"):
+            pattern = re.compile(rf"{kind}-(\d)-{tileid}-thru{lastnight}\.fits(\.gz)?")
+            matches = (pattern.fullmatch(path.name) for path in directory.glob(f"{kind}-*"))
+            found = {int(match[1]): directory / match[0] for match in matches if match}
+            if found:
+                return dict(sorted(found.items()))
+        raise MissingFileError(f"no redrock-*-{tileid}-thru{lastnight}.fits, nor zbest-*", file=directory)
+
+    def named_in_header(self, text: str) -> Path:
+        """Find the place that a header of the survey names: the literal DESIROOT, or /data, stands for the root."""
+        for prefix in ("DESIROOT/", "/data/"):
+            if text.startswith(prefix):
+                return self.root / text.removeprefix(prefix)
+        return Path(text) if text.startswith("/") else self.root / text
+
+    def tractor(self, hemisphere: str, brickname: str) -> Path:
+        """Name of the Tractor catalogue of a brick, north or south; it need not exist."""
+        base = self.root / "external" / "legacysurvey" / "dr9" / hemisphere / "tractor"
+        return base / brickname[:3] / f"tractor-{brickname}.fits"
+
     def fiberassign(self, tileid: int) -> Path:
         """Find the fiber assignment of a tile.
 

@@ -92,6 +92,13 @@ class TableReader(ABC):
     def read(self, start: int, stop: int) -> Chunk:
         """Read the rows from `start` on, `stop` not included."""
 
+    def view(self, start: int = 0, stop: int | None = None) -> Chunk:
+        """Give some rows, by default all, for taking a few columns or a few rows out of them.
+
+        Where the file allows it, they are mapped into memory, and only what is taken is read.
+        """
+        return self.read(start, self.nrows if stop is None else stop)
+
     def chunks(self, size: int, start: int = 0) -> Iterator[Chunk]:
         """Yield the rows from `start` on in chunks of `size` rows, the last one perhaps shorter."""
         for first in range(start, self.nrows, size):

@@ -1,0 +1,216 @@
+"""``specprod-load tile``: load single tiles, or those that changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from specprod.cli.options import configured, confirm_overwrite, database_options, open_database, retries, verbosity
+from specprod.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from specprod.configuration import Configuration
+    from specprod.database.connection import Database
+    from specprod.tiles.loading import TileSummary
+
+_COUNTS = ("inserted", "updated", "removed", "unchanged")
+
+
+@click.command(
+    epilog="Examples: 'specprod-load tile /data/desi 1234 5678 --specprod daily --database daily.db' loads two tiles; "
+    "'specprod-load tile /data/desi --specprod daily --changed --update --primary' what was observed last night."
+)
+@click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("tileids", type=click.IntRange(min=1), nargs=-1, metavar="[TILEID]...")
+@click.option("--specprod", required=True, metavar="NAME", help="The production, such as daily.")
+@click.option("--changed", is_flag=True, help="Load the tiles whose row in the tiles file differs from the database's.")
+@click.option("--update", is_flag=True, help="Of tiles that are there, load only observations and redshifts.")
+@click.option("--primary", is_flag=True, help="Afterwards, recompute the primary columns and complete the sky indexes.")
+@click.option("--cluster", is_flag=True, help="With --primary: also rewrite the tables in the order of the sky.")
+@click.option("--tiles-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Other tiles file.")
+@click.option(
+    "--exposures-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Other exposures file."
+)
+@click.option(
+    "--source",
+    type=click.Choice(["production", "catalogues"]),
+    help="Photometry from the production's files or the survey's catalogues.  [default: as the production says]",
+)
+@click.option("--overwrite", is_flag=True, help="Drop what was loaded before, and start anew.")
+@click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
+@click.option("--public", is_flag=True, help="Let the roles of the collaboration and of the public read the tables.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Tiles that are written at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@database_options
+def tile(
+    root: Path,
+    tileids: tuple[int, ...],
+    specprod: str,
+    changed: bool,
+    update: bool,
+    primary: bool,
+    cluster: bool,
+    tiles_file: Path | None,
+    exposures_file: Path | None,
+    source: str | None,
+    overwrite: bool,
+    yes: bool,
+    public: bool,
+    workers: int | None,
+    as_json: bool,
+    database: str | None,
+    hostname: str | None,
+    username: str | None,
+    schema: str | None,
+    config: Path | None,
+    verbose: int,
+    quiet: bool,
+) -> int:
+    """Load tiles of the production NAME, whose files stand below ROOT, into a database.
+
+    Each tile is one transaction. A tile that is there is brought up to date: rows that are new, differ, or are gone
+    from its files. A tile that cannot be loaded is named, and the others are loaded; the exit code is then 1.
+    """
+    verbosity(verbose, quiet)
+    if bool(tileids) == changed:
+        raise click.UsageError("give TILEIDs, or --changed")
+    if cluster and not primary:
+        raise click.UsageError("--cluster goes with --primary")
+    configuration = configured(config, specprod, loading__workers=workers)
+    if overwrite:
+        confirm_overwrite(f"the tables of {schema or specprod}", yes)
+
+    from specprod.reading.production import ProductionTree
+    from specprod.tiles.observations import Observations
+
+    start = time.monotonic()
+    tree = ProductionTree(root, configuration.production(specprod))
+    observations = Observations(tree, tiles_file, exposures_file)
+    with open_database(configuration, database, hostname, username, schema, specprod) as target:
+        _prepare(target, tree, configuration, overwrite, public)
+        summaries, changes = _load(target, tree, configuration, observations, tileids, update, source, primary, cluster)
+    for item in summaries:
+        if item.error is not None:
+            click.echo(f"specprod-load: tile {item.tileid}: {item.error}", err=True)
+    _print(summaries, changes, time.monotonic() - start, as_json)
+    return 1 if any(item.error is not None for item in summaries) else 0
+
+
+def _prepare(target: Database, tree: Any, configuration: Configuration, overwrite: bool, public: bool) -> None:
+    """Make the tables, keys and indexes that are not there; nobody else may load meanwhile."""
+    from specprod.database.keys import missing_keys
+    from specprod.database.locking import locked
+    from specprod.database.schema import TABLES, existing_tables
+    from specprod.load import load_versions, setup_db
+    from specprod.production import build_all
+
+    with target.connect() as connection:
+        there = existing_tables(target, connection)
+        complete = len(there) == len(TABLES) and not any(missing_keys(target, connection, cls) for cls in there)
+    if complete and not overwrite and not public:
+        return
+    with locked(target):
+        setup_db(
+            database=target,
+            overwrite=overwrite,
+            public=public,
+            roles=(configuration.get("roles.collaboration"),),
+            public_role=configuration.get("roles.public"),
+        )
+        build_all(target, workers=configuration.get("loading.workers"), retries=retries(configuration))
+        names = tree.production
+        versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
+        retries(configuration).run(partial(load_versions, *versions, database=target), "versions")
+
+
+def _load(
+    target: Database,
+    tree: Any,
+    configuration: Configuration,
+    observations: Any,
+    tileids: Sequence[int],
+    update: bool,
+    source: str | None,
+    primary: bool,
+    cluster: bool,
+) -> tuple[list[TileSummary], dict[str, int]]:
+    from specprod.batch.tiles import select_tiles
+    from specprod.ledger import opened
+    from specprod.tile import changed_tiles, load_tiles, update_primary, update_q3c
+    from specprod.tiles.sources import photometry_source
+
+    rule = retries(configuration)
+    with opened(
+        target,
+        tree.root,
+        "tile",
+        command=shlex.join(["specprod-load", *sys.argv[1:]]),
+        production=dataclasses.asdict(tree.production),
+        setting=configuration.get("results.storage"),
+        retries=rule,
+    ):
+        if not tileids:
+            chosen = [tileid for tileid, _ in select_tiles(observations.tiles_file)]
+            tileids = changed_tiles(target, chosen, observations)
+        summaries = list(
+            load_tiles(
+                target,
+                tree,
+                tileids,
+                update=update,
+                observations=observations,
+                source=photometry_source(tree, source),
+                workers=configuration.get("loading.workers"),
+                retries=rule,
+            )
+        )
+        changes = update_primary(database=target, retries=rule) if primary else {}
+        if primary:
+            update_q3c(database=target, cluster=cluster, retries=rule)
+    return summaries, changes
+
+
+def _print(summaries: Sequence[TileSummary], changes: dict[str, int], seconds: float, as_json: bool) -> None:
+    from specprod.tiles.rows import TableCounts
+
+    totals: dict[str, TableCounts] = {}
+    for item in summaries:
+        for name, counts in item.tables.items():
+            totals[name] = totals.get(name, TableCounts()) + counts
+    if as_json:
+        tiles = [
+            {
+                "tileid": item.tileid,
+                "state": item.state,
+                "seconds": item.seconds,
+                "error": None if item.error is None else str(item.error),
+                "tables": {name: dataclasses.asdict(counts) for name, counts in item.tables.items()},
+            }
+            for item in summaries
+        ]
+        tables = {name: dataclasses.asdict(counts) for name, counts in totals.items()}
+        print_json({"tiles": tiles, "tables": tables, "primary": changes, "seconds": seconds})
+        return
+    if len(summaries) != 1:
+        rows = [(str(item.tileid), item.state, *_sums(item), item.seconds) for item in summaries]
+        print_table(("tile", "state", *_COUNTS, "seconds"), rows)
+        click.echo()
+    else:
+        click.echo(f"tile {summaries[0].tileid}: {summaries[0].state}")
+    if totals:
+        print_table(("table", *_COUNTS), [(name, *dataclasses.astuple(counts)) for name, counts in totals.items()])
+    for name, count in changes.items():
+        click.echo(f"primary spectra of {name}: {count:,} rows changed")
+    click.echo(f"{len(summaries)} tile{'' if len(summaries) == 1 else 's'} in {seconds:.1f} s")
+
+
+def _sums(item: TileSummary) -> tuple[int, ...]:
+    return tuple(sum(getattr(counts, name) for counts in item.tables.values()) for name in _COUNTS)

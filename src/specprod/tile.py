@@ -1,0 +1,418 @@
+"""Loads of single tiles, as a survey observes them, and of tiles again that gained exposures.
+
+A tile is one transaction. `load_tiles` does all; the other functions are its steps, for those who need one of them.
+None keeps a database in a global: each that needs one takes it as the argument ``database``, and joins the transaction
+of a ``connection`` that it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, overload
+
+import numpy as np
+import sqlalchemy as sa
+
+from specprod.database import primary
+from specprod.database.failures import Retries, translated
+from specprod.database.keys import build_indexes
+from specprod.database.schema import TABLES
+from specprod.load import unknown_targetids
+from specprod.model import Base, Fiberassign, Photometry, Potential, Target, Tile, Zpix, Ztile, table_of
+from specprod.model.base import TableLike
+from specprod.model.converting import Columns, python_values
+from specprod.reading.fits import read_header
+from specprod.tiles.design import read_design
+from specprod.tiles.loading import Record, TileSummary, changed_tiles, load_tiles
+from specprod.tiles.preparing import photometry_columns
+from specprod.tiles.rows import converted
+from specprod.tiles.sources import PhotometrySource, Wanted, photometry_source
+from specprod.tiles.spectra import read_spectra
+from specprod.tiles.writing import insert_new, upsert
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from specprod.database.connection import Database
+    from specprod.reading.production import ProductionTree
+
+__all__ = [
+    "Loaded",
+    "Record",
+    "TileSummary",
+    "changed_tiles",
+    "load_fiberassign",
+    "load_photometry",
+    "load_redshift",
+    "load_target",
+    "load_targetphot",
+    "load_tiles",
+    "potential_photometry",
+    "potential_targets",
+    "targetphot",
+    "tractorphot",
+    "update_primary",
+    "update_q3c",
+]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T", bound=Base)
+
+
+class Loaded(Sequence[T]):
+    """Rows that were loaded, as objects of their table; an object is made when it is asked for.
+
+    Parameters
+    ----------
+    cls : class
+    columns : dict of str to numpy.ndarray
+
+    Attributes
+    ----------
+    columns : dict of str to numpy.ndarray
+        The same rows as columns.
+    """
+
+    def __init__(self, cls: type[T], columns: Columns) -> None:
+        self._cls = cls
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Loaded[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Loaded[T]:
+        if isinstance(index, slice):
+            return Loaded(self._cls, {name: values[index] for name, values in self.columns.items()})
+        place = range(len(self))[index]
+        return next(iter(Loaded(self._cls, {name: values[[place]] for name, values in self.columns.items()})))
+
+    def __iter__(self) -> Iterator[T]:
+        names = list(self.columns)
+        for row in zip(*(python_values(values) for values in self.columns.values()), strict=True):
+            yield self._cls(**dict(zip(names, row, strict=True)))
+
+
+@contextlib.contextmanager
+def _transaction(database: Database, connection: sa.Connection | None) -> Iterator[sa.Connection]:
+    """Join the transaction of a connection, or begin one."""
+    with translated():
+        if connection is not None:
+            yield connection
+        else:
+            with database.begin() as own:
+                yield own
+
+
+def potential_targets(tileid: int, *, tree: ProductionTree) -> Table:
+    """Find potential targets associated with a tile: all that are not sky.
+
+    Parameters
+    ----------
+    tileid : int
+    tree : ProductionTree
+
+    Returns
+    -------
+    astropy.table.Table
+        TARGETID, RA, DEC (degrees), TILEID; each TARGETID once.
+
+    Raises
+    ------
+    InputError
+    """
+    targets = read_design(tree, tileid).targets
+    targets["TILEID"] = tileid
+    return targets
+
+
+def potential_photometry(tile: Tile, targets: Table, *, database: Database) -> Table:
+    """Choose the targets of a tile of which the database has no photometry yet.
+
+    Parameters
+    ----------
+    tile : Tile
+    targets : astropy.table.Table
+        Of `potential_targets`.
+    database : Database
+
+    Returns
+    -------
+    astropy.table.Table
+        Those rows, with SURVEY and PROGRAM of the tile.
+    """
+    targetid = np.asarray(targets["TARGETID"])
+    with database.connect() as connection, translated():
+        new = unknown_targetids(database, connection, targetid)
+    catalog = targets[np.isin(targetid, new)]
+    catalog["TILEID"], catalog["SURVEY"], catalog["PROGRAM"] = tile.tileid, tile.survey, tile.program
+    return catalog
+
+
+def targetphot(catalog: Table, *, tree: ProductionTree, source: PhotometrySource | None = None) -> Table:
+    """Find the target data associated with the targets in a catalogue.
+
+    Parameters
+    ----------
+    catalog : astropy.table.Table
+        TARGETID, RA, DEC, TILEID, SURVEY, PROGRAM; of one or several tiles.
+    tree : ProductionTree
+    source : PhotometrySource, optional
+        By default that of the production.
+
+    Returns
+    -------
+    astropy.table.Table
+        Targets that are in no file are left out.
+
+    Raises
+    ------
+    InputError
+    """
+    from astropy.table import vstack
+
+    tileids = np.asarray(catalog["TILEID"])
+    wanted = []
+    for tileid in np.unique(tileids).tolist():
+        mine = catalog[tileids == tileid]
+        header = read_header(tree.fiberassign(tileid))
+        wanted.append(Wanted(tileid, str(mine["SURVEY"][0]), str(mine["PROGRAM"][0]), header, mine))
+    found = (source or photometry_source(tree)).targeting(wanted)
+    return vstack(list(found.values()), metadata_conflicts="silent") if found else catalog[:0]
+
+
+def tractorphot(catalog: Table, *, tree: ProductionTree, source: PhotometrySource | None = None) -> Table:
+    """Find the Tractor photometry of the targets in a catalogue.
+
+    Parameters
+    ----------
+    catalog : astropy.table.Table
+        TARGETID, RA, DEC (degrees).
+    tree : ProductionTree
+    source : PhotometrySource, optional
+        By default that of the production.
+
+    Returns
+    -------
+    astropy.table.Table
+        Targets without a source are left out.
+
+    Raises
+    ------
+    InputError
+    """
+    return (source or photometry_source(tree)).tractor(catalog)
+
+
+def load_photometry(
+    photometry: TableLike, *, database: Database, connection: sa.Connection | None = None
+) -> Loaded[Photometry]:
+    """Insert photometry into the database; a TARGETID that is there keeps the row that it has.
+
+    Parameters
+    ----------
+    photometry : astropy.table.Table
+        Of `tractorphot`.
+    database : Database
+    connection : sqlalchemy.Connection, optional
+
+    Returns
+    -------
+    Loaded
+        The rows as `Photometry` objects.
+
+    Raises
+    ------
+    InputError, DatabaseError
+    """
+    columns = photometry_columns(photometry, None, "targets")
+    with _transaction(database, connection) as own:
+        insert_new(database, own, Photometry, columns)
+    return Loaded(Photometry, columns)
+
+
+def load_targetphot(
+    targetphot: Table,
+    loaded_photometry: Sequence[Photometry],
+    *,
+    database: Database,
+    connection: sa.Connection | None = None,
+) -> Loaded[Photometry]:
+    """Insert the photometry, such as it is, of targets that have no Tractor photometry.
+
+    Parameters
+    ----------
+    targetphot : astropy.table.Table
+        Of `targetphot`.
+    loaded_photometry : sequence of Photometry
+        What `load_photometry` returned; its TARGETIDs are left out.
+    database : Database
+    connection : sqlalchemy.Connection, optional
+
+    Returns
+    -------
+    Loaded
+        The rows as `Photometry` objects.
+
+    Raises
+    ------
+    InputError, DatabaseError
+    """
+    if isinstance(loaded_photometry, Loaded):
+        there = loaded_photometry.columns.get("targetid", np.zeros(0, dtype=np.int64))
+    else:
+        there = np.array([item.targetid for item in loaded_photometry], dtype=np.int64)
+    rest = targetphot[~np.isin(np.asarray(targetphot["TARGETID"]), there)]
+    columns = photometry_columns(rest[:0], rest, "targets")
+    with _transaction(database, connection) as own:
+        insert_new(database, own, Photometry, columns)
+    return Loaded(Photometry, columns)
+
+
+def load_target(targetphot: Table, *, database: Database, connection: sa.Connection | None = None) -> Loaded[Target]:
+    """Load the data of target selection, one row for each target and tile; rows that are there are updated.
+
+    Parameters
+    ----------
+    targetphot : astropy.table.Table
+        Of `targetphot`.
+    database : Database
+    connection : sqlalchemy.Connection, optional
+
+    Returns
+    -------
+    Loaded
+        The rows as `Target` objects.
+
+    Raises
+    ------
+    InputError, DatabaseError
+    """
+    columns = converted(Target, targetphot, file="targets")
+    with _transaction(database, connection) as own:
+        upsert(database, own, Target, columns)
+    return Loaded(Target, columns)
+
+
+def load_redshift(
+    tile: Tile,
+    spgrp: str = "cumulative",
+    *,
+    tree: ProductionTree,
+    database: Database,
+    connection: sa.Connection | None = None,
+) -> Loaded[Ztile]:
+    """Load redshift data associated with a tile; rows that are there are updated.
+
+    Parameters
+    ----------
+    tile : Tile
+        Its `lastnight` says through which night.
+    spgrp : str
+        Only ``cumulative``.
+    tree : ProductionTree
+    database : Database
+    connection : sqlalchemy.Connection, optional
+
+    Returns
+    -------
+    Loaded
+        The rows as `Ztile` objects.
+
+    Raises
+    ------
+    ValueError
+        If the value of `spgrp` is not supported.
+    InputError, DatabaseError
+    """
+    if spgrp != "cumulative":
+        raise ValueError(f"spgrp {spgrp!r} is not supported, only 'cumulative'")
+    spectra = read_spectra(tree.spectra(tile.tileid, tile.lastnight), tile.lastnight)
+    given = {"survey": tile.survey, "program": tile.program, "tileid": tile.tileid, "spgrp": spgrp}
+    columns = converted(Ztile, spectra, given, file=f"redshifts of tile {tile.tileid}")
+    with _transaction(database, connection) as own:
+        upsert(database, own, Ztile, columns)
+    return Loaded(Ztile, columns)
+
+
+def load_fiberassign(
+    tile: Tile, *, tree: ProductionTree, database: Database, connection: sa.Connection | None = None
+) -> tuple[Loaded[Fiberassign], Loaded[Potential]]:
+    """Load the fiber assignments and potential assignments of a tile; rows that are there are updated.
+
+    Parameters
+    ----------
+    tile : Tile
+    tree : ProductionTree
+    database : Database
+    connection : sqlalchemy.Connection, optional
+
+    Returns
+    -------
+    tuple of Loaded
+        The rows as `Fiberassign` and `Potential` objects.
+
+    Raises
+    ------
+    InputError, DatabaseError
+    """
+    design = read_design(tree, tile.tileid)
+    given = {"tileid": tile.tileid}
+    assigned = converted(Fiberassign, design.fiberassign, given, file=str(design.path), hdu="FIBERASSIGN")
+    reached = converted(Potential, design.potential, given, file=str(design.path), hdu="POTENTIAL_ASSIGNMENTS")
+    with _transaction(database, connection) as own:
+        upsert(database, own, Fiberassign, assigned)
+        upsert(database, own, Potential, reached)
+    return Loaded(Fiberassign, assigned), Loaded(Potential, reached)
+
+
+def update_primary(*, database: Database, retries: Retries | None = None) -> dict[str, int]:
+    """Update the primary classification after some number of tiles has been loaded.
+
+    Parameters
+    ----------
+    database : Database
+    retries : Retries, optional
+
+    Returns
+    -------
+    dict of str to int
+        Number of rows of ztile and zpix that were changed.
+
+    Raises
+    ------
+    DatabaseError
+    """
+    work = {table_of(cls).name: partial(primary.update_primary, database, cls) for cls in (Ztile, Zpix)}
+    return {name: (retries or Retries()).run(call, f"primary spectra of {name}") for name, call in work.items()}
+
+
+def update_q3c(*, database: Database, cluster: bool = False, retries: Retries | None = None) -> None:
+    """Update the q3c indexes after some number of tiles has been loaded.
+
+    The database keeps an index up to date itself; this builds those that are not there, and gathers statistics.
+
+    Parameters
+    ----------
+    database : Database
+    cluster : bool
+        Also rewrite the tables in the order of the sky, which locks them.
+    retries : Retries, optional
+
+    Raises
+    ------
+    DatabaseError
+    """
+    if database.is_postgresql and not database.has_q3c:
+        logger.warning("the server has no q3c, and so no index of the sky")
+    for cls in TABLES:
+        if cls.__sky__ is not None:
+            build_indexes(database, cls, cluster=cluster, retries=retries)

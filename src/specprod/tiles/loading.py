@@ -1,0 +1,204 @@
+"""Loads of tiles: read ahead, written each in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import sqlalchemy as sa
+
+from specprod.database.failures import Retries, translated
+from specprod.database.fetching import fetch_columns
+from specprod.errors import ConstraintError, InputError, SpecprodError
+from specprod.loading import prefetched
+from specprod.model import Tile
+from specprod.tiles.observations import Observations
+from specprod.tiles.preparing import TilePreparation
+from specprod.tiles.rows import TableCounts, TileRows
+from specprod.tiles.sources import PhotometrySource, photometry_source
+from specprod.tiles.writing import write_tile
+
+if TYPE_CHECKING:
+    from specprod.database.connection import Database
+    from specprod.reading.production import ProductionTree
+
+__all__ = ["Record", "TileSummary", "changed_tiles", "load_tiles"]
+
+logger = logging.getLogger(__name__)
+
+#: Records a tile in its own transaction: connection, TILEID, counts by table, files of the tile.
+Record = Callable[[sa.Connection, int, Mapping[str, TableCounts], Sequence[Path]], None]
+
+
+def _no_record(
+    connection: sa.Connection, tileid: int, counts: Mapping[str, TableCounts], files: Sequence[Path]
+) -> None:
+    """Record nothing."""
+
+
+@dataclass
+class TileSummary:
+    """What became of a tile.
+
+    Attributes
+    ----------
+    tileid : int
+    state : str
+        ``loaded``, ``updated``, ``redesigned`` or ``failed``.
+    tables : dict of str to TableCounts
+    seconds : float
+        Time of its transaction.
+    error : SpecprodError or None
+        Why it failed; nothing of it is in the database that was not there before.
+    """
+
+    tileid: int
+    state: str = "loaded"
+    tables: dict[str, TableCounts] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: SpecprodError | None = None
+
+
+def load_tiles(
+    database: Database,
+    tree: ProductionTree,
+    tileids: Sequence[int],
+    *,
+    update: bool = False,
+    observations: Observations | None = None,
+    source: PhotometrySource | None = None,
+    workers: int = 1,
+    retries: Retries | None = None,
+    record: Record = _no_record,
+) -> Iterator[TileSummary]:
+    """Load tiles, each in a transaction of its own.
+
+    While tiles are written, the next ones are read. A tile whose files are not what they should be is left out, and its
+    summary says why; the others are loaded.
+
+    Parameters
+    ----------
+    database : Database
+        Its tables have their keys.
+    tree : ProductionTree
+    tileids : sequence of int
+    update : bool
+        Load only tile, exposures, frames and redshifts of the tiles whose targets are there and the same.
+    observations : Observations, optional
+        Tiles and exposures files; by default those of the production.
+    source : PhotometrySource, optional
+        By default that of the production.
+    workers : int
+        Tiles that are written at a time; 1 in SQLite, which has one writer.
+    retries : Retries, optional
+    record : callable, optional
+        Called in the transaction of each tile.
+
+    Yields
+    ------
+    TileSummary
+        In the order in which the tiles are done.
+
+    Raises
+    ------
+    DatabaseError
+        If the database fails. Tiles that were done stay.
+    """
+    retries = retries or Retries()
+    prepared = TilePreparation(
+        database,
+        tree,
+        observations or Observations(tree),
+        source or photometry_source(tree),
+        update=update,
+        retries=retries,
+    )
+    workers = workers if database.is_postgresql else 1
+    running: set[Future[TileSummary]] = set()
+    with ThreadPoolExecutor(workers, "tile") as pool:
+        for tileid, rows in prefetched(prepared.read_all(list(dict.fromkeys(tileids)))):
+            if isinstance(rows, TileRows):
+                running.add(pool.submit(_load_tile, database, prepared, rows, retries, record))
+            else:
+                yield TileSummary(tileid, "failed", error=rows)
+            while len(running) >= workers:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        for future in running:
+            yield future.result()
+
+
+def _load_tile(
+    database: Database, prepared: TilePreparation, rows: TileRows, retries: Retries, record: Record
+) -> TileSummary:
+    """Write a tile; if others changed what it was prepared for, prepare it once more."""
+    start = time.monotonic()
+    try:
+        try:
+            tables, redesigned = _write_tile(database, rows, retries, record)
+        except ConstraintError as error:
+            logger.info("tile %d: %s; it is read again", rows.tileid, error)
+            ((_, again),) = prepared.read_all([rows.tileid])
+            if isinstance(again, InputError):
+                raise again from error
+            rows = again
+            tables, redesigned = _write_tile(database, rows, retries, record)
+    except (InputError, ConstraintError) as error:
+        return TileSummary(rows.tileid, "failed", error=error)
+    if redesigned and not rows.redesigned:
+        logger.warning("tile %d: was designed anew since it was loaded", rows.tileid)
+    state = "redesigned" if redesigned or rows.redesigned else "loaded" if rows.complete else "updated"
+    return TileSummary(rows.tileid, state, tables, time.monotonic() - start)
+
+
+def _write_tile(
+    database: Database, rows: TileRows, retries: Retries, record: Record
+) -> tuple[dict[str, TableCounts], bool]:
+    def transaction() -> tuple[dict[str, TableCounts], bool]:
+        with database.begin() as connection:
+            tables, redesigned = write_tile(database, connection, rows)
+            record(connection, rows.tileid, tables, rows.files)
+            return tables, redesigned
+
+    return retries.run(transaction, f"tile {rows.tileid}")
+
+
+def changed_tiles(database: Database, tileids: Sequence[int], observations: Observations) -> list[int]:
+    """Find the tiles whose row in the tiles file is not the one in the database.
+
+    Parameters
+    ----------
+    database : Database
+    tileids : sequence of int
+        Tiles that count.
+    observations : Observations
+
+    Returns
+    -------
+    list of int
+        In the order of the file: those that differ, and those that are not there.
+
+    Raises
+    ------
+    InputError, DatabaseError
+    """
+    new = observations.all_tiles(np.asarray(tileids, dtype=np.int64))
+    numbers = new["tileid"]
+    with database.connect() as connection, translated():
+        parts = list(fetch_columns(database, connection, Tile))
+    same = np.zeros(numbers.size, dtype=np.bool_)
+    for part in parts:
+        order = np.argsort(part["tileid"])
+        place = np.minimum(np.searchsorted(part["tileid"][order], numbers), order.size - 1)
+        row = order[place]
+        equal = part["tileid"][row] == numbers
+        for name, values in new.items():
+            equal &= part[name][row] == values
+        same |= equal
+    return [int(number) for number in numbers[~same].tolist()]

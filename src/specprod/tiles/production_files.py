@@ -1,0 +1,79 @@
+"""Photometry from the production's own files, which hold that of millions of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specprod.model import Photometry, Target
+from specprod.reading.tables import Chunk, open_table
+from specprod.tiles.merging import merged
+from specprod.tiles.sources import PhotometrySource, Wanted
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["ProductionFiles"]
+
+#: Rows whose numbers are looked at together; a column of a file that does not fit the memory is never whole in it.
+_BLOCK = 1 << 20
+
+
+def _chosen(path: Path, hdu: str, choose: Callable[[Chunk], npt.NDArray[np.bool_]]) -> Iterator[Chunk]:
+    """Yield the rows of a file that are chosen, by a function that looks at few of their columns."""
+    with open_table(path, hdu) as reader:
+        for start in range(0, reader.nrows, _BLOCK):
+            chunk = reader.view(start, start + _BLOCK)
+            rows = np.flatnonzero(choose(chunk))
+            if rows.size:
+                yield chunk.take(rows)
+
+
+class ProductionFiles(PhotometrySource):
+    """Reads files ``targetphot…`` and ``tractorphot…``: one column of each in whole, then the rows that are wanted."""
+
+    def targeting(self, wanted: Sequence[Wanted]) -> dict[int, Table]:
+        """Find the rows of these tiles; see `PhotometrySource`."""
+        tileids = np.array([item.tileid for item in wanted])
+        found: dict[int, list[Chunk]] = {item.tileid: [] for item in wanted}
+        for path in self.tree.targetphot():
+            for chunk in _chosen(path, "TARGETPHOT", lambda chunk: np.isin(chunk["TILEID"], tileids)):
+                self.used.add(path)
+                tileid = chunk["TILEID"].astype(np.int64)
+                for number in np.unique(tileid).tolist():
+                    found[number].append(chunk.take(np.flatnonzero(tileid == number)))
+        tables = {}
+        for item in wanted:
+            if found[item.tileid]:
+                targetid = np.concatenate([chunk["TARGETID"] for chunk in found[item.tileid]]).astype(np.int64)
+                table = merged(found[item.tileid], Photometry, Target)
+                tables[item.tileid] = table[_first(targetid, np.asarray(item.targets["TARGETID"]))]
+        return tables
+
+    def tractor(self, targets: Table) -> Table:
+        """Find the rows of these TARGETIDs; see `PhotometrySource`."""
+        wanted = np.sort(np.asarray(targets["TARGETID"]))
+        found: list[Chunk] = []
+        for path in self.tree.tractorphot() if wanted.size else ():
+            chunks = list(_chosen(path, "TRACTORPHOT", lambda chunk: _within(chunk["TARGETID"], wanted)))
+            found += chunks
+            self.used |= {path} if chunks else set()
+        table = merged(found, Photometry)
+        return table[_first(np.asarray(table["TARGETID"]), wanted)] if found else table
+
+
+def _within(values: npt.NDArray[Any], ordered: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Find which values are among some that are sorted; a search for each is faster than sorting millions."""
+    native = values.astype(np.int64)
+    place = np.minimum(np.searchsorted(ordered, native), ordered.size - 1)
+    return np.asarray(ordered[place] == native)
+
+
+def _first(targetid: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Give the first row of each TARGETID that is wanted, in the order of the rows."""
+    distinct, first = np.unique(targetid, return_index=True)
+    return np.sort(first[np.isin(distinct, wanted)]).astype(np.int64)

@@ -1,0 +1,125 @@
+"""Where the photometry of a tile's targets comes from: one interface, and the choice between its kinds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specprod.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from specprod.reading.production import ProductionTree
+
+__all__ = ["KINDS", "PhotometrySource", "Wanted", "photometry_source"]
+
+#: Kinds of sources: files of the production, catalogues of the survey.
+KINDS = ("production", "catalogues")
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """The targets of a tile for which photometry is wanted.
+
+    Attributes
+    ----------
+    tileid : int
+    survey, program : str
+        Those of the tile.
+    header : mapping
+        Keywords of the fiberassign file, which name the target catalogues.
+    targets : astropy.table.Table
+        TARGETID, RA, DEC; each TARGETID once.
+    """
+
+    tileid: int
+    survey: str
+    program: str
+    header: Mapping[str, Any]
+    targets: Table
+
+
+class PhotometrySource(ABC):
+    """A source of photometry. Each file is read once a call, however many tiles want rows of it.
+
+    Parameters
+    ----------
+    tree : ProductionTree
+
+    Attributes
+    ----------
+    used : set of pathlib.Path
+        Files from which rows were taken.
+    """
+
+    def __init__(self, tree: ProductionTree) -> None:
+        self.tree = tree
+        self.used: set[Path] = set()
+
+    @abstractmethod
+    def targeting(self, wanted: Sequence[Wanted]) -> dict[int, Table]:
+        """Find the rows of target selection.
+
+        Parameters
+        ----------
+        wanted : sequence of Wanted
+            One for each tile.
+
+        Returns
+        -------
+        dict of int to astropy.table.Table
+            By TILEID; each TARGETID at most once. Targets that are not found are left out.
+
+        Raises
+        ------
+        InputError
+        """
+
+    @abstractmethod
+    def tractor(self, targets: Table) -> Table:
+        """Find the rows of the Tractor catalogues.
+
+        Parameters
+        ----------
+        targets : astropy.table.Table
+            TARGETID, RA, DEC (degrees, ICRS); each TARGETID once.
+
+        Returns
+        -------
+        astropy.table.Table
+            Each TARGETID at most once. Targets without a source are left out.
+
+        Raises
+        ------
+        InputError
+        """
+
+
+def photometry_source(tree: ProductionTree, kind: str | None = None) -> PhotometrySource:
+    """Choose the source of photometry of a production.
+
+    Parameters
+    ----------
+    tree : ProductionTree
+    kind : str, optional
+        One of `KINDS`; by default the catalogues where the production says that its photometry is computed.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such kind.
+    """
+    kind = kind or ("catalogues" if tree.production.photometry == "computed" else "production")
+    if kind == "catalogues":
+        from specprod.tiles.catalogues import SurveyCatalogues
+
+        return SurveyCatalogues(tree)
+    if kind == "production":
+        from specprod.tiles.production_files import ProductionFiles
+
+        return ProductionFiles(tree)
+    raise ConfigurationError(f"unknown source of photometry {kind!r}; expected one of {', '.join(KINDS)}")
