@@ -16,6 +16,8 @@ import click
 # in --help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("specprod.cli.run:run", "Load a production, or some of its stages."),
+    "tile": ("specprod.cli.tile:tile", "Load single tiles, or those that changed since the last load."),
+    "primary": ("specprod.cli.primary:primary", "Recompute which spectrum of a target is the best."),
     "status": ("specprod.cli.status:status", "Say what was loaded, when, from what, and what is left."),
     "verify": ("specprod.cli.verify:verify", "Compare every value of a database with its files."),
     "index": ("specprod.cli.index:index", "Build missing keys and indexes; cluster the tables."),
