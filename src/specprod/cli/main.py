@@ -54,7 +54,11 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Example: specprod-load sample prod && specprod-load run prod --specprod sample --database prod.db",
+    epilog="""\b
+Examples:
+  specprod-load sample prod
+  specprod-load run prod --specprod sample --database prod.db
+  specprod-load verify prod --specprod sample --database prod.db""",
 )
 @click.version_option(package_name="specprod")
 def command() -> None:
