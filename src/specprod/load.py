@@ -276,6 +276,43 @@ def unknown_targetids(
     return np.fromiter(rows.scalars(), dtype=np.int64)
 
 
+def loaded_targetids(database: Database, most: int) -> npt.NDArray[np.int64] | None:
+    """Read all TARGETIDs of table photometry.
+
+    Parameters
+    ----------
+    database : Database
+    most : int
+        If there are more, none are read.
+
+    Returns
+    -------
+    numpy.ndarray of int64 or None
+        In ascending order.
+    """
+    table = database.name(Photometry)
+    with database.connect() as connection:
+        count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608
+        if count > most:
+            return None
+        if database.is_postgresql:
+            # One value for all: a row each would take ten times as long.
+            query = f"SELECT string_agg(int8send(targetid), ''::bytea) FROM {table}"  # noqa: S608
+            numbers = np.frombuffer(connection.exec_driver_sql(query).scalar() or b"", dtype=">i8").astype(np.int64)
+        else:
+            rows = connection.exec_driver_sql(f"SELECT targetid FROM {table}").scalars()  # noqa: S608
+            numbers = np.fromiter(rows, dtype=np.int64)
+    return np.sort(numbers)
+
+
+def contained(numbers: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Find which of some numbers occur among sorted ones, shape of `wanted`."""
+    if not numbers.size:
+        return np.zeros(wanted.shape, dtype=np.bool_)
+    place = np.minimum(np.searchsorted(numbers, wanted), numbers.size - 1)
+    return np.asarray(numbers[place] == wanted)
+
+
 def finitize(data: Table, replacement_value: float = REPLACEMENT) -> Table:
     """Replace NaN and infinity in all floating-point columns of a table, in place.
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Bytes of a file that are converted at a time.
-SLICE = 16 << 20
+SLICE = 8 << 20
 
 _END = object()
 

@@ -19,7 +19,7 @@ from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
 from specprod.errors import ConstraintError, SchemaError
 from specprod.identifiers import is_sky
-from specprod.load import deduplicate_targetid, load_versions
+from specprod.load import contained, deduplicate_targetid, load_versions, loaded_targetids
 from specprod.loading import FileLoad, Loader
 from specprod.model import (
     Exposure,
@@ -67,9 +67,41 @@ def _photometry(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
 
 
 def _targetphot(tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
+    new = NewTargets(database)
     for path in tree.targetphot():
-        new = partial(deduplicate_targetid, database=database)
         yield FileLoad(path, "TARGETPHOT", Photometry, row_filter=new, only_new=True, stage="targetphot")
+
+
+class NewTargets:
+    """Chooses the rows whose TARGETID table photometry does not have, the first of each.
+
+    The TARGETIDs are held in memory if they are not too many; else the database is asked.
+
+    Parameters
+    ----------
+    database : Database
+    most : int
+        How many are held, 8 bytes each.
+    """
+
+    def __init__(self, database: Database, most: int = 4_000_000) -> None:
+        self._database = database
+        self._most = most
+        self._known: npt.NDArray[np.int64] | None = None
+        self._asked = False
+
+    def __call__(self, chunk: Chunk) -> npt.NDArray[np.int64]:
+        """Give the indexes of the rows of a chunk that are new."""
+        if not self._asked:
+            self._known = loaded_targetids(self._database, self._most)
+            self._asked = True
+        if self._known is None:
+            return deduplicate_targetid(chunk, database=self._database)
+        targetid, first = np.unique(chunk["TARGETID"].astype(np.int64), return_index=True)
+        new = ~contained(self._known, targetid)
+        if new.any():
+            self._known = np.union1d(self._known, targetid[new])
+        return np.sort(first[new]).astype(np.int64)
 
 
 def _target(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from specprod.load import contained
 from specprod.loading import SLICE, FileLoad
 from specprod.model import Photometry
 from specprod.model.converting import Columns, Converter, Rejects
@@ -50,14 +51,7 @@ class _Seen:
         if new.size > max(1_000_000, self._sorted.size // 8):
             self._sorted, new = np.union1d(self._sorted, new), new[:0]
         self._recent = np.unique(new)
-        return _contains(self._sorted, targetid) | _contains(self._recent, targetid)
-
-
-def _contains(numbers: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    if not numbers.size:
-        return np.zeros(wanted.size, dtype=np.bool_)
-    place = np.minimum(np.searchsorted(numbers, wanted), numbers.size - 1)
-    return np.asarray(numbers[place] == wanted)
+        return contained(self._sorted, targetid) | contained(self._recent, targetid)
 
 
 def rows_of_files(items: Iterable[tuple[FileLoad, int]]) -> Iterator[RowsOfFile]:
