@@ -5,16 +5,18 @@
 Writes two productions of 40,000 exposures, 1.2 million frames and 15,000 tiles, some values of one of them wrong, to a
 temporary directory (1.5 GB with the results), patches one from the other by the command, and for comparison reads and
 writes the same files with astropy alone. Each runs in a process of its own, whose memory is its peak resident size.
-Exit status 1 if a limit is passed.
+Exit status 1 if a limit is exceeded.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +69,16 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
+        # In a process of its own: the peak of a process that starts another counts as the other's.
         for specprod in ("jura", "daily"):
-            write_production(root, specprod, arguments.exposures, arguments.tiles)
+            sizes = (arguments.exposures, arguments.tiles)
+            writer = multiprocessing.get_context("spawn").Process(
+                target=write_production, args=(root, specprod, *sizes)
+            )
+            writer.start()
+            writer.join()
+            if writer.exitcode:
+                return 1
         (root / "patched").mkdir()
         command = [sys.executable, "-m", "specprod.cli.main", "patch", str(root), str(root / "patched"), "--overwrite"]
         report = ["--report", str(root / "report.csv")]
@@ -86,7 +96,7 @@ def main() -> int:
     passed = all(
         seconds < SECONDS and memory < GIGABYTE for name, (seconds, memory) in best.items() if name != "astropy"
     )
-    print(f"limits {SECONDS:.0f} s, {GIGABYTE / 1e6:.0f} MB: {'kept' if passed else 'PASSED'}")
+    print(f"limits {SECONDS:.0f} s, {GIGABYTE / 1e6:.0f} MB: {'kept' if passed else 'exceeded'}")
     return 0 if passed else 1
 
 
@@ -101,6 +111,21 @@ def measure(command: list[str]) -> tuple[float, float]:
     if status:
         raise SystemExit(f"{' '.join(command[:4])} … failed with status {os.waitstatus_to_exitcode(status)}")
     return time.perf_counter() - start, usage.ru_maxrss * 1024.0
+
+
+def frames_of(exposure: Table, numbers: Callable[..., np.ndarray]) -> Table:
+    """The 30 frames of each exposure."""
+    of = np.repeat(np.arange(len(exposure)), 30)
+    frame = Table({name: exposure[name][of] for name in ("NIGHT", "EXPID", "TILEID", "TILERA", "TILEDEC", "MJD")})
+    for name in ("EXPTIME", "AIRMASS", "EBV", "TSNR2_ALPHA"):
+        frame[name] = numbers(len(of), np.float32)
+    cameras = np.array([f"{band}{spectrograph}" for band in "brz" for spectrograph in range(10)], dtype="S2")
+    frame["CAMERA"] = np.tile(cameras, len(exposure))
+    for name in ("SURVEY", "GOALTYPE", "FAPRGRM", "FAFLAVOR"):
+        frame[name] = exposure[name][of]
+    for name in FRAME_FLOATS:
+        frame[name] = numbers(len(of))
+    return frame
 
 
 def write_production(root: Path, specprod: str, exposures: int, tiles: int) -> None:
@@ -148,16 +173,7 @@ def write_production(root: Path, specprod: str, exposures: int, tiles: int) -> N
     for name in FLOATS:
         exposure[name] = numbers(exposures)
 
-    of = np.repeat(np.arange(exposures), 30)
-    frame = Table({name: exposure[name][of] for name in ("NIGHT", "EXPID", "TILEID", "TILERA", "TILEDEC", "MJD")})
-    for name in ("EXPTIME", "AIRMASS", "EBV", "TSNR2_ALPHA"):
-        frame[name] = numbers(len(of), np.float32)
-    cameras = np.array([f"{band}{spectrograph}" for band in "brz" for spectrograph in range(10)], dtype="S2")
-    frame["CAMERA"] = np.tile(cameras, exposures)
-    for name in ("SURVEY", "GOALTYPE", "FAPRGRM", "FAFLAVOR"):
-        frame[name] = exposure[name][of]
-    for name in FRAME_FLOATS:
-        frame[name] = numbers(len(of))
+    frame = frames_of(exposure, numbers)
     if faulty:
         tile["TILERA"][::100] = tile["TILEDEC"][::100] = 0
         tile["FAFLAVOR"][1::100] = "unknown"

@@ -44,7 +44,8 @@ _EXAMPLES = 3
     help="Directory of the raw data.  [environment: DESI_SPECTRO_DATA]",
 )
 @click.option("--json", "json_output", is_flag=True, help="Print the result as JSON.")
-@click.option("-v", "--verbose", is_flag=True, help="Log more to stderr.")
+@click.option("-v", "--verbose", count=True, help="Say more; twice: also debugging messages.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong.")
 def patch(
     root: Path,
     output: Path,
@@ -56,20 +57,18 @@ def patch(
     first_night: int | None,
     spectro_data: Path | None,
     json_output: bool,
-    verbose: bool,
+    verbose: int,
+    quiet: bool,
 ) -> None:
     """Patch the exposures and tiles files of one production from another.
 
     ROOT is the directory above spectro/redux. The patched files, and copies of the originals, are written to the
     directory OUTPUT; the production itself is not touched.
     """
-    import logging
-    import sys
-
+    from specprod.cli.options import verbosity
     from specprod.patch import PatchOptions, patch_production
 
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(message)s")
+    verbosity(verbose, quiet)
     options = PatchOptions(
         root=root,
         output=output,

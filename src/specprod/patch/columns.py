@@ -35,9 +35,9 @@ def match_rows(left: npt.ArrayLike, right: npt.ArrayLike) -> tuple[Rows, Rows]:
     left_rows, left_keys = _sorted(left)
     right_rows, right_keys = _sorted(right)
     if left_keys.dtype.kind == "S" and right_keys.dtype.kind == "U":
-        left_keys = np.char.decode(left_keys, "ascii")
+        left_keys = left_keys.astype("U")
     if left_keys.dtype.kind == "U" and right_keys.dtype.kind == "S":
-        right_keys = np.char.decode(right_keys, "ascii")
+        right_keys = right_keys.astype("U")
     first = np.searchsorted(right_keys, left_keys, side="left")
     count = np.searchsorted(right_keys, left_keys, side="right") - first
     # Position of each pair within the run of right rows that its left row matches.
@@ -47,11 +47,16 @@ def match_rows(left: npt.ArrayLike, right: npt.ArrayLike) -> tuple[Rows, Rows]:
 
 def _sorted(keys: npt.ArrayLike) -> tuple[Rows, npt.NDArray[Any]]:
     """Row indexes in the order of the keys, and the keys in that order, without the masked ones."""
-    values = np.ma.getdata(np.ma.asarray(keys)) if isinstance(keys, np.ma.MaskedArray) else np.asarray(keys)
+    values = plain(keys)
     order = np.argsort(values, kind="stable")
     if isinstance(keys, np.ma.MaskedArray):
         order = order[~np.ma.getmaskarray(keys)[order]]
     return order, values[order]
+
+
+def plain(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Values as a bare array, neither column nor masked; numpy before 2.0 takes no other for functions of text."""
+    return np.asarray(np.ma.getdata(values))
 
 
 def masked(column: Column) -> Bools:
@@ -65,7 +70,7 @@ def masked(column: Column) -> Bools:
     -------
     numpy.ndarray of bool, shape (n,)
     """
-    values = np.ma.getdata(column)
+    values = plain(column)
     missing = np.ma.getmaskarray(column).copy() if isinstance(column, np.ma.MaskedArray) else None
     if values.dtype.kind == "f":
         blank = np.isnan(values)
@@ -90,7 +95,7 @@ def _blank(values: npt.NDArray[Any]) -> Bools:
 
 def is_text(column: Column, *texts: str) -> Bools:
     """Which values of a column of text, unicode or bytes, are one of `texts`; blanks at the end do not count."""
-    values = np.ma.getdata(column)
+    values = plain(column)
     if values.dtype.kind not in "SU":
         return np.zeros(len(values), dtype=bool)
     candidates = [text.encode("ascii") for text in texts] if values.dtype.kind == "S" else list(texts)
@@ -123,7 +128,7 @@ def require_unique(keys: npt.ArrayLike, what: str, name: str) -> None:
     ValueRejectedError
         That names the rows of the first such keys.
     """
-    values = np.asarray(np.ma.getdata(keys))
+    values = plain(keys)
     distinct, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
     if distinct.size < values.size:
         rows = np.flatnonzero(count[inverse.ravel()] > 1)
@@ -159,7 +164,7 @@ def put(table: Table, name: str, rows: Rows, values: npt.NDArray[Any], *, promot
         If the column cannot hold a value.
     """
     column = table[name]
-    values = np.asarray(np.ma.getdata(values))
+    values = plain(values)
     if promote and column.dtype.kind != values.dtype.kind and masked(column).all():
         # A column of nothing but empty cells has no type of its own.
         table.replace_column(

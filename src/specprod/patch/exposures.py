@@ -21,6 +21,7 @@ from specprod.patch.columns import (
     masked,
     match_rows,
     name_rows,
+    plain,
     require_columns,
     require_unique,
     scalar_columns,
@@ -47,7 +48,7 @@ LEFT_TO_TILES = ("PROGRAM", "FAPRGRM", "FAFLAVOR")
 _NEEDED = ("NIGHT", "EXPID", "TILEID", "TILERA", "TILEDEC", "MJD", "SURVEY", "EFFTIME_SPEC")
 
 
-def patch_frames(src_frames: Table, dst_frames: Table, *, report: Report | None = None) -> Table:
+def patch_frames(src_frames: Table, dst_frames: Table, *, report: Report | None = None, copy: bool = True) -> Table:
     """Patch masked values of frames with those of the same exposure and camera in another production.
 
     Parameters
@@ -58,6 +59,8 @@ def patch_frames(src_frames: Table, dst_frames: Table, *, report: Report | None 
         Data to be patched.
     report : Report, optional
         Collects the changes.
+    copy : bool, optional
+        False patches the table that is given, which spares the memory of a copy.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def patch_frames(src_frames: Table, dst_frames: Table, *, report: Report | None 
         keys.append(frameid(_plain_array(table["EXPID"]), _plain_array(table["CAMERA"])))
         require_unique(keys[-1], what, "EXPID, CAMERA")
     src_rows, dst_rows = match_rows(*keys)
-    patched = dst_frames.copy()
+    patched = dst_frames.copy() if copy else dst_frames
     for column in scalar_columns(dst_frames):
         if column in src_frames.colnames and column != "TSNR2_ALPHA":
             wrong = masked(patched[column])
@@ -154,7 +157,9 @@ def patch_exposures(
     return patched
 
 
-def patch_missing_frames_mjd(exposures: Table, frames: Table, *, report: Report | None = None) -> Table:
+def patch_missing_frames_mjd(
+    exposures: Table, frames: Table, *, report: Report | None = None, copy: bool = True
+) -> Table:
     """Update MJD values in `frames` after `exposures` has been patched.
 
     Parameters
@@ -165,6 +170,8 @@ def patch_missing_frames_mjd(exposures: Table, frames: Table, *, report: Report 
         Patched frames table.
     report : Report, optional
         Collects the changes, and the frames whose MJD stays unknown.
+    copy : bool, optional
+        False patches the table that is given, which spares the memory of a copy.
 
     Returns
     -------
@@ -183,8 +190,8 @@ def patch_missing_frames_mjd(exposures: Table, frames: Table, *, report: Report 
     require_unique(exposures["EXPID"], "exposures", "EXPID")
     exposure_rows, frame_rows = match_rows(exposures["EXPID"], frames["EXPID"])
     known = ~_before_survey(exposures["MJD"])[exposure_rows]
-    patched = frames.copy()
     wrong = _before_survey(frames["MJD"])
+    patched = frames.copy() if copy else frames
     rule = f"MJD < {FIRST_MJD}"
     _take(patched, exposures, "MJD", wrong, exposure_rows[known], frame_rows[known], "frames", rule, report)
     left = np.flatnonzero(_before_survey(patched["MJD"]))
@@ -240,23 +247,27 @@ def patch_exposures_efftime_spec(
     wrong[exposure_rows[wanted[tile_rows]]] = True
 
     src_rows, dst_rows = match_rows(src_exposures["EXPID"], dst_exposures["EXPID"])
-    has = _numbers(src_exposures["EFFTIME_SPEC"])[src_rows] > 0
-    src_rows, dst_rows = src_rows[has], dst_rows[has]
-    mendable = np.zeros(len(dst_exposures), dtype=bool)
-    mendable[dst_rows] = True
-    mendable_of = np.bincount(tile_rows[mendable[exposure_rows]], minlength=number)
+    # Of an exposure that came to nothing the source knows the time, and it is 0: that does not make a tile less
+    # patchable, if another of its exposures has a time.
+    known, positive = (np.zeros(len(dst_exposures), dtype=bool) for _ in range(2))
+    known[dst_rows] = ~masked(src_exposures["EFFTIME_SPEC"])[src_rows]
+    positive[dst_rows] = _numbers(src_exposures["EFFTIME_SPEC"])[src_rows] > 0
+    all_known = np.bincount(tile_rows[known[exposure_rows]], minlength=number) == exposures_of
+    mends = np.bincount(tile_rows[positive[exposure_rows]], minlength=number) > 0
     for what, chosen in (
-        ("fully", wanted & (mendable_of == exposures_of)),
-        ("partly", wanted & (mendable_of > 0) & (mendable_of < exposures_of)),
-        ("not", wanted & (mendable_of == 0)),
+        ("fully", wanted & mends & all_known),
+        ("partly", wanted & mends & ~all_known),
+        ("not", wanted & ~mends),
     ):
         if chosen.any():
-            tiles = name_rows(np.flatnonzero(chosen), np.asarray(np.ma.getdata(dst_tiles["TILEID"])))
+            tiles = name_rows(np.flatnonzero(chosen), plain(dst_tiles["TILEID"]))
             log.info("EFFTIME_SPEC of the exposures of %d tiles is %s patchable: %s", chosen.sum(), what, tiles)
     patched = dst_exposures.copy()
     rule = "EFFTIME_SPEC is 0 in all exposures of the tile"
     _take(patched, src_exposures, "EFFTIME_SPEC", wrong, src_rows, dst_rows, "exposures", rule, report)
-    _leave(report, "exposures", "EFFTIME_SPEC", "the source has no EFFTIME_SPEC", np.flatnonzero(wrong & ~mendable))
+    left = wrong & ~positive
+    left[exposure_rows] &= ~(known[exposure_rows] & mends[tile_rows])
+    _leave(report, "exposures", "EFFTIME_SPEC", "the source has no EFFTIME_SPEC", np.flatnonzero(left))
     return patched
 
 
@@ -276,7 +287,7 @@ def _numbers(column: Any, missing: float = 0.0) -> npt.NDArray[Any]:
         if masked(column).all():
             return np.full(len(column), missing)
         raise ValueRejectedError(f"expected numbers, the column is {column.dtype.name}", column=column.name)
-    return np.where(masked(column), missing, np.ma.getdata(column))
+    return np.where(masked(column), missing, plain(column))
 
 
 def _plain_array(column: Any) -> npt.NDArray[Any]:
@@ -284,7 +295,7 @@ def _plain_array(column: Any) -> npt.NDArray[Any]:
     missing = np.flatnonzero(masked(column))
     if missing.size:
         raise ValueRejectedError("the key is missing", column=column.name, row=int(missing[0]))
-    return np.asarray(np.ma.getdata(column))
+    return plain(column)
 
 
 def _take(
@@ -301,7 +312,7 @@ def _take(
     """Take the values of matched rows that are wrong from the source, where it has a value."""
     chosen = np.flatnonzero(wrong[dst_rows])
     chosen = chosen[~masked(source[column][src_rows[chosen]])]
-    values = np.ma.getdata(source[column])[src_rows[chosen]]
+    values = plain(source[column])[src_rows[chosen]]
     replace(patched, column, dst_rows[chosen], values, name=name, rule=rule, report=report)
 
 
@@ -321,7 +332,7 @@ def _first_night(src_exposures: Table) -> int:
     """Night of the first exposure of the source."""
     if not len(src_exposures):
         raise ValueRejectedError("the source has no exposure to tell its first night from", column="NIGHT")
-    return int(src_exposures["NIGHT"][np.argmin(np.ma.getdata(src_exposures["EXPID"]))])
+    return int(src_exposures["NIGHT"][np.argmin(plain(src_exposures["EXPID"]))])
 
 
 def _take_raw_mjd(

@@ -11,10 +11,11 @@ from typing import Any, BinaryIO, Protocol, TextIO
 import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Column, MaskedColumn, Table
 
-from specprod.errors import ConfigurationError, FormatError, MissingFileError, MissingHDUError
-from specprod.patch.columns import masked
+from specprod.errors import ConfigurationError, FormatError, MissingFileError
+from specprod.patch.columns import masked, plain
+from specprod.reading import open_table
 
 __all__ = ["get_data", "production_files", "write_csv", "write_fits"]
 
@@ -103,19 +104,32 @@ def _read_csv(path: Path) -> Table:
 
 
 def _read_hdu(path: Path, name: str) -> Table:
-    try:
-        with fits.open(path, mode="readonly", memmap=False) as hdus:
-            if name not in hdus:
-                raise MissingHDUError("the file lacks this HDU", file=path, hdu=name)
-            hdu = hdus[name]
-            if not isinstance(hdu, fits.BinTableHDU):
-                raise FormatError("expected a binary table", file=path, hdu=name)
-            _check_length(path, hdu)
-            return Table.read(hdu, format="fits", mask_invalid=False)
-    except (OSError, ValueError, TypeError, fits.VerifyError) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"cannot be read: {error}", file=path, hdu=name) from error
+    """Read a binary table into one array a column, in chunks: never are rows and columns in memory in full."""
+    with open_table(path, name) as reader:
+        columns: dict[str, npt.NDArray[Any]] = {}
+        masks: dict[str, npt.NDArray[np.bool_]] = {}
+        for start in range(0, max(reader.nrows, 1), _CHUNK_ROWS):
+            chunk = reader.read(start, start + _CHUNK_ROWS)
+            for column in reader.names:
+                values = chunk[column]
+                if column not in columns:
+                    columns[column] = np.empty((reader.nrows, *values.shape[1:]), values.dtype.newbyteorder("="))
+                columns[column][start : start + len(chunk)] = plain(values)
+                if isinstance(values, np.ma.MaskedArray):
+                    mask = masks.setdefault(column, np.zeros(columns[column].shape, dtype=bool))
+                    mask[start : start + len(chunk)] = np.ma.getmaskarray(values)
+        units = {
+            str(reader.header[f"TTYPE{number}"]).strip(): str(reader.header[f"TUNIT{number}"]).strip()
+            for number in range(1, len(reader.names) + 1)
+            if f"TUNIT{number}" in reader.header
+        }
+    table = Table(meta={"EXTNAME": name})
+    for column, values in columns.items():
+        if column in masks:
+            table.add_column(MaskedColumn(values, column, mask=masks[column], unit=units.get(column)))
+        else:
+            table.add_column(Column(values, column, unit=units.get(column), copy=False), copy=False)
+    return table
 
 
 def _check_length(path: Path, hdu: fits.BinTableHDU) -> None:
@@ -137,7 +151,7 @@ def write_csv(table: Table, stream: TextIO) -> None:
 
 
 def _cells(column: Any) -> list[Any]:
-    mask, values = np.ma.getmaskarray(column), np.asarray(np.ma.getdata(column))
+    mask, values = np.ma.getmaskarray(column), plain(column)
     if values.dtype.kind == "S":
         values = np.char.decode(values, "ascii", "replace")
     if values.dtype.kind == "U":
@@ -223,7 +237,7 @@ def _write_table(
 
 def _stored(column: Any, definition: fits.Column) -> npt.NDArray[Any]:
     """Values of a column as its field in the file holds them."""
-    values = np.asarray(np.ma.getdata(column))
+    values = plain(column)
     missing = masked(column) if isinstance(column, np.ma.MaskedArray) else np.zeros(values.shape, dtype=bool)
     if definition.bscale not in (None, "", 1) or definition.bzero not in (None, "", 0):
         scaled = (values - (definition.bzero or 0)) / (definition.bscale or 1)

@@ -85,7 +85,7 @@ def apply_patches(src: dict[str, Any], dst: dict[str, Any], options: PatchOption
     Parameters
     ----------
     src, dst : dict
-        As `get_data` returns them. The frames, which are large, are taken out.
+        As `get_data` returns them. The frames, which are large, are taken out; those of `dst` are patched themselves.
     options : PatchOptions
     report : Report
         Collects the changes.
@@ -95,14 +95,14 @@ def apply_patches(src: dict[str, Any], dst: dict[str, Any], options: PatchOption
     dict
         The patched ``tiles``, ``exposures`` and ``frames``.
     """
-    # Popped within the call, so that the memory of the frames that were read is free as soon as they are patched.
-    patched = {"frames": patch_frames(src.pop("frames"), dst.pop("frames"), report=report)}
+    # Frames are the bulk of the data: those of the source are given up as soon as they are used, the others not copied.
+    patched = {"frames": patch_frames(src.pop("frames"), dst.pop("frames"), report=report, copy=False)}
     patched["exposures"] = patch_exposures(
         src["exposures"], dst["exposures"], options.first_night, spectro_data=options.spectro_data, report=report
     )
-    patched["frames"] = patch_missing_frames_mjd(patched["exposures"], patched["frames"], report=report)
+    patch_missing_frames_mjd(patched["exposures"], patched["frames"], report=report, copy=False)
     patched["tiles"] = patch_tiles(src["tiles"], dst["tiles"], options.timestamp, report=report)
-    patched = back_patch_inconsistent_values(patched, report=report)
+    back_patch_inconsistent_values(patched, report=report, copy=False)
     patched["exposures"] = patch_exposures_efftime_spec(
         src["exposures"], patched["exposures"], patched["tiles"], report=report
     )

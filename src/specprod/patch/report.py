@@ -15,7 +15,7 @@ import numpy.typing as npt
 from astropy.table import Table
 
 from specprod.errors import ConfigurationError
-from specprod.patch.columns import Bools, Rows, put
+from specprod.patch.columns import Bools, Rows, plain, put
 
 __all__ = ["Change", "Report", "Unpatched", "as_json", "check_report_name", "replace", "write_report"]
 
@@ -55,7 +55,7 @@ class Change:
         size = self.rows[:limit].size
         keys = {name: self.keys.get(name.upper()) for name in ("tileid", "expid", "camera")}
         arrays = {"row": self.rows, **keys, "old": self.old, "new": self.new}
-        return {name: [None] * size if array is None else _plain(array[:limit]) for name, array in arrays.items()}
+        return {name: [None] * size if array is None else _python(array[:limit]) for name, array in arrays.items()}
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,11 @@ def replace(
     ValueRejectedError
         If the column cannot hold a value.
     """
+    if not rows.size:
+        return
     before = table[column][rows]
-    values = np.asarray(np.ma.getdata(values))
-    old, mask = np.asarray(np.ma.getdata(before)), np.ma.getmaskarray(before)
+    values = plain(values)
+    old, mask = plain(before), np.ma.getmaskarray(before)
     changed = np.flatnonzero(mask | _differ(old, values))
     if not changed.size:
         return
@@ -139,8 +141,8 @@ def replace(
     rows = rows[changed]
     put(table, column, rows, values[changed], promote=promote)
     if report is not None:
-        keys = {key: np.asarray(np.ma.getdata(table[key]))[rows] for key in KEYS[name] if key in table.colnames}
-        new = np.asarray(np.ma.getdata(table[column]))[rows]
+        keys = {key: plain(table[key])[rows] for key in KEYS[name] if key in table.colnames}
+        new = plain(table[column])[rows]
         report.changes.append(Change(name, column, rule, rows, keys, np.ma.MaskedArray(old, mask)[changed], new))
 
 
@@ -156,12 +158,13 @@ def _differ(old: npt.NDArray[Any], new: npt.NDArray[Any]) -> Bools:
         differ[some] = np.char.rstrip(old[some]) != np.char.rstrip(new[some])
         return differ
     # A double that rounds to the float that is there already is no change.
-    return np.asarray(old != (new.astype(old.dtype) if old.dtype.kind == new.dtype.kind == "f" else new))
+    with np.errstate(over="ignore"):
+        return np.asarray(old != (new.astype(old.dtype) if old.dtype.kind == new.dtype.kind == "f" else new))
 
 
-def _plain(values: npt.NDArray[Any]) -> list[Any]:
+def _python(values: npt.NDArray[Any]) -> list[Any]:
     """Python values of an array; None where masked, text without its blanks, numbers in their shortest form."""
-    mask, data = np.ma.getmaskarray(values), np.asarray(np.ma.getdata(values))
+    mask, data = np.ma.getmaskarray(values), plain(values)
     if data.dtype.kind == "S":
         data = np.char.decode(data, "ascii", "replace")
     if data.dtype.kind == "U":
@@ -169,9 +172,9 @@ def _plain(values: npt.NDArray[Any]) -> list[Any]:
     if data.dtype.kind == "f" and data.dtype.itemsize < 8:
         # 1.1 as float32 is 1.100000023841858 as a double: go by its own shortest text.
         data = data.astype(str).astype(float)
-    plain = data.astype(object)
-    plain[mask] = None
-    return list(plain.tolist())
+    objects = data.astype(object)
+    objects[mask] = None
+    return list(objects.tolist())
 
 
 def check_report_name(path: PurePath) -> None:

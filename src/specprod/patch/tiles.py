@@ -11,7 +11,17 @@ from astropy.table import Column, Table
 
 from specprod.errors import ValueRejectedError
 from specprod.identifiers import SURVEYS
-from specprod.patch.columns import Bools, Rows, is_text, masked, match_rows, name_rows, require_columns, require_unique
+from specprod.patch.columns import (
+    Bools,
+    Rows,
+    is_text,
+    masked,
+    match_rows,
+    name_rows,
+    plain,
+    require_columns,
+    require_unique,
+)
 from specprod.patch.exposures import at_origin
 from specprod.patch.report import Report, replace
 from specprod.programs import faflavor2program
@@ -23,8 +33,9 @@ UNKNOWN = "unknown"
 GOALTYPES = {83004: "dark", 83024: "bright"}
 # The time recorded for these tiles is not of spectra that can be loaded.
 NO_EFFTIME_SPEC = (1825, 21273)
-# A column of CSV has the type that its cells suggest; these are integers whatever the others look like.
-_INTEGERS = ("TILEID", "NEXP", "LASTNIGHT")
+# A column of CSV has the type that its cells suggest, and empty cells suggest numbers: these are not measured ones,
+# whatever they look like.
+_NOT_MEASURED = ("TILEID", "NEXP", "LASTNIGHT", "SURVEY", "PROGRAM", "FAPRGRM", "FAFLAVOR", "OBSSTATUS", "GOALTYPE")
 _NEEDED = (
     "TILEID",
     "SURVEY",
@@ -82,7 +93,7 @@ def patch_tiles(
         require_columns(src_tiles, (column,), "source tiles")
         chosen = np.flatnonzero(wrong[dst_rows])
         chosen = chosen[~_not_finite(src_tiles[column][src_rows[chosen]])]
-        values = np.ma.getdata(src_tiles[column])[src_rows[chosen]]
+        values = plain(src_tiles[column])[src_rows[chosen]]
         replace(patched, column, dst_rows[chosen], values, name="tiles", rule=rule, report=report, promote=True)
 
     def put_text(column: str, rows: Rows, text: str, rule: str) -> None:
@@ -105,7 +116,7 @@ def patch_tiles(
     for tile, goaltype in GOALTYPES.items():
         put_text("GOALTYPE", np.flatnonzero(patched["TILEID"] == tile), goaltype, f"tile {tile}")
     put_text("GOALTYPE", np.flatnonzero(is_text(patched["GOALTYPE"], UNKNOWN)), "other", "GOALTYPE is unknown")
-    rows = np.flatnonzero(np.isin(np.ma.getdata(patched["TILEID"]), NO_EFFTIME_SPEC))
+    rows = np.flatnonzero(np.isin(plain(patched["TILEID"]), NO_EFFTIME_SPEC))
     rule = "tiles 1825 and 21273 have none"
     replace(patched, "EFFTIME_SPEC", rows, np.zeros(rows.size), name="tiles", rule=rule, report=report)
     _check_tiles(patched)
@@ -114,7 +125,9 @@ def patch_tiles(
     return patched
 
 
-def back_patch_inconsistent_values(patched: Mapping[str, Any], *, report: Report | None = None) -> dict[str, Any]:
+def back_patch_inconsistent_values(
+    patched: Mapping[str, Any], *, report: Report | None = None, copy: bool = True
+) -> dict[str, Any]:
     """Copy what tiles decide back into the exposures and frames.
 
     Parameters
@@ -123,6 +136,8 @@ def back_patch_inconsistent_values(patched: Mapping[str, Any], *, report: Report
         The patched tables ``tiles``, ``exposures`` and ``frames``; other entries are kept.
     report : Report, optional
         Collects the changes.
+    copy : bool, optional
+        False patches the tables that are given, which spares the memory of copies.
 
     Returns
     -------
@@ -145,11 +160,11 @@ def back_patch_inconsistent_values(patched: Mapping[str, Any], *, report: Report
         require_columns(table, (key,), child)
         require_unique(source[key], parent, key)
         source_rows, rows = match_rows(source[key], table[key])
-        table = table.copy()
+        table = table.copy() if copy else table
         for column in _BACK:
             if column in source.colnames and column in table.colnames:
                 known = ~masked(source[column])[source_rows]
-                values = np.ma.getdata(source[column])[source_rows[known]]
+                values = plain(source[column])[source_rows[known]]
                 replace(table, column, rows[known], values, name=child, rule=f"as in {parent}", report=report)
         result[child] = table
     return result
@@ -157,18 +172,18 @@ def back_patch_inconsistent_values(patched: Mapping[str, Any], *, report: Report
 
 def _number_columns(tiles: Table) -> list[str]:
     """Names of the columns that hold measured numbers."""
-    return [name for name in tiles.colnames if tiles[name].dtype.kind in "iuf" and name not in _INTEGERS]
+    return [name for name in tiles.colnames if tiles[name].dtype.kind in "iuf" and name not in _NOT_MEASURED]
 
 
 def _not_finite(column: Column) -> Bools:
     """Where a value is masked, NaN or infinite."""
     missing = masked(column)
-    return missing | ~np.isfinite(np.ma.getdata(column)) if column.dtype.kind == "f" else missing
+    return missing | ~np.isfinite(plain(column)) if column.dtype.kind == "f" else missing
 
 
 def _check_tiles(tiles: Table) -> None:
     """Raise if a survey is unknown or a number not finite."""
-    tileid = np.asarray(np.ma.getdata(tiles["TILEID"]))
+    tileid = plain(tiles["TILEID"])
     wrong = np.flatnonzero(~is_text(tiles["SURVEY"], *SURVEYS))
     if wrong.size:
         names = ", ".join(sorted({str(text) for text in tiles["SURVEY"][wrong].tolist()}))
