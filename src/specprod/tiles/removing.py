@@ -30,7 +30,7 @@ def remove_gone(
         A table with a column tileid.
     tileid : int
     keys : numpy.ndarray
-        Keys of the rows that stay, integers or `INT128`.
+        Keys of the rows that stay, integers or `INT128`; all of them are in the table, under this tile.
 
     Returns
     -------
@@ -43,6 +43,10 @@ def remove_gone(
     (key,) = table.primary_key.columns
     stay = set(as_integers(keys).tolist() if keys.dtype == INT128 else keys.tolist())
     target = table.c.targetid if "targetid" in table.c else sa.null()
+    # As a rule nothing is gone, and to count rows takes a hundredth of the time of comparing keys.
+    count = connection.scalar(sa.select(sa.func.count()).select_from(table).where(table.c.tileid == tileid))
+    if count == keys.size:
+        return 0, []
     there = connection.execute(sa.select(key, target).where(table.c.tileid == tileid)).all()
     gone = [(value, targetid) for value, targetid in there if value not in stay]
     for batch in _batches([value for value, _ in gone]):
