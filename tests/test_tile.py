@@ -182,7 +182,7 @@ def test_updated_spectra_and_removed_petals(
     gone.unlink()
     assert load(changeable, database_target, 1200, "--update") == 0
     counts = summary(capsys)["tables"]
-    spectra = sum("1200" == str(row[0]) for row in rows(database_target, "ztile", "tileid"))
+    spectra = sum(str(row[0]) == "1200" for row in rows(database_target, "ztile", "tileid"))
     assert counts["ztile"] == {"inserted": 0, "updated": 2, "removed": len(lost), "unchanged": spectra - 2}
     assert set(counts) == {"tile", "exposure", "frame", "ztile"}
     after = content(database_target)
@@ -311,7 +311,7 @@ def test_redesign_is_said(tree: Path, changeable: Path, sqlite_file: Path, caplo
 
 @pytest.fixture(scope="module")
 def with_overlap(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same tree with tile 1200 designed anew, so that a load into a loaded database writes and removes everywhere."""
+    """The same tree with tile 1200 designed anew: loaded again, it writes and removes everywhere."""
     root = Path(shutil.copytree(tree, tmp_path_factory.mktemp("overlap") / "tree"))
     redesign(root)
     with fitsio.FITS(str(root / "spectro/redux/sample/exposures-sample.fits"), "rw") as file:
