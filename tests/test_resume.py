@@ -205,3 +205,62 @@ def test_lock_is_named(sample_root: Path, postgres_url: str, capsys: pytest.Capt
         release.set()
         holder.join()
     assert "of user tester from 127.0.0.1" in capsys.readouterr().err
+
+
+def altered(path: Path, hdu: str, edit: object) -> None:
+    import fitsio
+
+    with fitsio.FITS(str(path)) as file:
+        rows, header = file[hdu].read(), file[hdu].read_header()
+    kept = {name: header[name] for name in header if name in ("SURVEY", "PROGRAM")}
+    fitsio.write(str(path), edit(rows), extname=hdu, header=kept, clobber=True)
+
+
+def test_changed_files(
+    sample_root: Path, tmp_path: Path, database_target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A touched file is the same; a changed one stops the load, and --reload makes the tables what the files say."""
+    import shutil
+
+    tree = Path(shutil.copytree(sample_root, tmp_path / "tree"))
+    words = command(tree, database_target)[3:]
+    assert main(words) == 0
+    before = digests(database_target)
+    zpix = tree / "spectro/redux/sample/zcatalog/zall-pix-sample.fits"
+    phot = sorted((tree / "vac").rglob("tractorphot*.fits"))[0]
+    zpix.touch()
+    phot.touch()
+    assert main(words) == 0
+    assert digests(database_target) == before
+
+    def fewer(rows: object) -> object:
+        rows["Z"][5] += 0.25
+        return rows[:-3]
+
+    altered(zpix, "ZCATALOG", fewer)
+    # Three sources are no longer in the Tractor file: their photometry is now that of targeting.
+    altered(phot, "TRACTORPHOT", lambda rows: rows[3:])
+    capsys.readouterr()
+    assert main(words) == 1
+    message = capsys.readouterr().err
+    assert "has changed since its rows" in message
+    assert "--reload" in message
+    assert digests(database_target) == before
+    assert main([*words, "--reload"]) == 0
+    clean = database_target if database_target.startswith("postgresql") else f"{database_target}.clean"
+    schema = ["--schema", "clean"] if clean == database_target else []
+    assert main(["run", str(tree), "--specprod", "sample", "--database", clean, "--quiet", *schema]) == 0
+    assert digests(database_target) == digests(clean, "clean" if schema else "sample") != before
+    assert main(words) == 0
+
+
+def test_other_arguments_stop_the_load(
+    sample_root: Path, tmp_path: Path, database_target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command(sample_root, database_target)[3:]
+    assert main([*words, "--stage", "exposures"]) == 0
+    config = tmp_path / "other.toml"
+    config.write_text('[productions.sample]\nphotometry = "v9.9"\n')
+    capsys.readouterr()
+    assert main([*words, "--config", str(config)]) == 1
+    assert "photometry 'v1.0', but 'v9.9' is asked for" in capsys.readouterr().err

@@ -129,6 +129,12 @@ class Ledger(Protocol):
     def finish(self, load: FileLoad, reader: TableReader) -> None:
         """End a file."""
 
+    def announce(self, load: FileLoad, rows: int) -> None:
+        """Take note of the number of rows of a file, before any of them is recorded."""
+
+    def changed(self, load: FileLoad) -> bool:
+        """Whether rows of a file were loaded that are no longer what they were."""
+
     def ranges(self, load: FileLoad) -> list[tuple[int, int]]:
         """Give the ranges of rows of a file that are loaded, in order."""
 
@@ -158,6 +164,13 @@ class NoLedger:
 
     def finish(self, load: FileLoad, reader: TableReader) -> None:
         """Do nothing."""
+
+    def announce(self, load: FileLoad, rows: int) -> None:
+        """Do nothing."""
+
+    def changed(self, load: FileLoad) -> bool:
+        """Know of no file."""
+        return False
 
     def ranges(self, load: FileLoad) -> list[tuple[int, int]]:
         """Know of no rows."""

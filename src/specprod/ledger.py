@@ -22,6 +22,7 @@ from specprod.errors import LedgerError
 from specprod.loading import FileLoad, Piece
 from specprod.model import table_of
 from specprod.reading.fits import add
+from specprod.reading.tables import open_table
 from specprod.results import helpers
 from specprod.results.base import PipelineExecution, PipelineResult, PipelineStorage, State, TaskExecution, TaskResult
 from specprod.results.base import now as present
@@ -91,6 +92,11 @@ class LoadLedger:
         same = all(item.size == status.st_size and item.mtime_ns == status.st_mtime_ns for item in entries)
         return same and entries[-1].options == _options(load)
 
+    def announce(self, load: FileLoad, rows: int) -> None:
+        """Take note of the number of rows of a file, before any of them is recorded."""
+        self._rows[load] = rows
+        self._task(load)
+
     def begin(self, load: FileLoad, reader: TableReader) -> int:
         """Begin a file, and return its first row that is not loaded yet.
 
@@ -100,8 +106,7 @@ class LoadLedger:
             If rows of it were loaded that are no longer what they were, or with other arguments.
         """
         entries = self._entries(load)
-        self._rows[load] = reader.nrows
-        self._task(load)
+        self.announce(load, reader.nrows)
         row = 0
         for item in entries:
             if item.first_row != row:
@@ -111,6 +116,26 @@ class LoadLedger:
             self._check(load, reader, entries)
         return row
 
+    def changed(self, load: FileLoad) -> bool:
+        """Whether rows of a file were loaded that are no longer what they were."""
+        entries = self._entries(load)
+        if not entries or not load.path.exists():
+            return False
+        with open_table(load.path, load.hdu) as reader:
+            return self._different(load, reader, entries) is not None
+
+    def _different(self, load: FileLoad, reader: TableReader, entries: list[TaskResult]) -> TaskResult | None:
+        """Find the first range of a file whose rows are no longer what they were."""
+        status = load.path.stat()
+        if all(item.size == status.st_size and item.mtime_ns == status.st_mtime_ns for item in entries):
+            return None
+        # A file that was only touched or copied has the same data.
+        for item in entries:
+            same = reader.checksum(item.first_row or 0, item.last_row or 0) == item.datasum
+            if item.file_rows != reader.nrows or not same:
+                return item
+        return None
+
     def _check(self, load: FileLoad, reader: TableReader, entries: list[TaskResult]) -> None:
         table = table_of(load.table).name
         remedy = "load it into another schema, or anew with --overwrite"
@@ -119,19 +144,14 @@ class LoadLedger:
                 f"was loaded into {table} with other arguments ({entries[-1].options}, now {_options(load)}); {remedy}",
                 file=load.path,
             )
-        status = load.path.stat()
-        if all(item.size == status.st_size and item.mtime_ns == status.st_mtime_ns for item in entries):
-            return
-        # A file that was only touched or copied has the same data.
-        for item in entries:
-            first, last = item.first_row or 0, item.last_row or 0
-            if item.file_rows != reader.nrows or reader.checksum(first, last) != item.datasum:
-                raise LedgerError(
-                    f"has changed since its rows {first} to {last} were loaded into {table} on "
-                    f"{item.completed:%Y-%m-%d %H:%M:%S}; {remedy}",
-                    file=load.path,
-                    hdu=reader.hdu,
-                )
+        item = self._different(load, reader, entries)
+        if item is not None:
+            raise LedgerError(
+                f"has changed since its rows {item.first_row} to {item.last_row} were loaded into {table} on "
+                f"{item.completed:%Y-%m-%d %H:%M:%S}; --reload replaces what came from it",
+                file=load.path,
+                hdu=reader.hdu,
+            )
 
     def _task(self, load: FileLoad) -> TaskExecution:
         """Give the record of the table of a load in this run, and make it when the table is met first."""

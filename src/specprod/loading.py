@@ -93,6 +93,8 @@ class Loader:
     progress : Progress, optional
     slice_bytes : int
         Bytes of a file that are converted at a time.
+    reload : bool
+        Whether what came from files that have changed is replaced; else such a file stops the load.
     """
 
     def __init__(
@@ -105,10 +107,12 @@ class Loader:
         retries: Retries | None = None,
         progress: Progress | None = None,
         slice_bytes: int = SLICE,
+        reload: bool = False,
     ) -> None:
         self.database = database
         self.chunksize = chunksize
         self.slice_bytes = slice_bytes
+        self.reload = reload
         self.ledger: Ledger = ledger or NoLedger()
         self.rejects = rejects
         self.retries = retries or Retries()

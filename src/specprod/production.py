@@ -37,6 +37,7 @@ from specprod.model import (
 )
 from specprod.reading.production import ProductionTree
 from specprod.reading.tables import Chunk
+from specprod.reloading import reload_table
 from specprod.scheduling import Job, run_jobs
 from specprod.settling import delete_orphans, settle_duplicates
 
@@ -345,9 +346,14 @@ def _load_group(
     if stage == "targetphot":
         # Whether a TARGETID is there is asked of this key.
         build_key(database, Photometry, loader.retries)
+    reloaded: dict[type[SchemaMixin], int] = {}
+    for cls in group if loader.reload else ():
+        files = _files_of(cls, tree, database)
+        reloaded[cls] = reload_table(database, cls, files, loader.ledger, loader.retries)
     done = loader.load_all(load for load in _STAGES[stage].loads(tree, database) if load.table in group)
     for cls, summary in zip(group, summaries, strict=True):
         if cls in (Ztile, Zpix) and not tree.redshifts(summary.table)[1]:
             loader.retries.run(partial(update_primary, database, cls), f"primary spectra of {summary.table}")
         summary.rows = sum(counts.inserted for load, counts in done.items() if load.table is cls)
+        summary.rows += reloaded.get(cls, 0)
         summary.seconds = time.monotonic() - start

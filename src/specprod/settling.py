@@ -26,7 +26,7 @@ from specprod.rereading import RowsOfFile, rows_of_files
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["delete_orphans", "settle_duplicates"]
+__all__ = ["delete_orphans", "fill_keys", "key_type", "settle_duplicates"]
 
 #: Keys that are sent to the database at a time.
 _BATCH = 50000
@@ -52,25 +52,40 @@ def _repeated_keys(connection: Connection, cls: type[SchemaMixin]) -> npt.NDArra
     return np.array(values, dtype=np.int64)
 
 
-def _delete(database: Database, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any]) -> int:
-    """Delete rows by their keys, in one pass: a table without its key has no index to find them by."""
-    (name,) = (item.name for item in table_of(cls).primary_key.columns)
-    wide = _is_wide(cls)
-    kind = ("numeric" if wide else "bigint") if database.is_postgresql else ("text" if wide else "integer")
-    # All names are ours and quoted; the keys are parameters.
-    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE specprod_keys (value {kind})")
+def key_type(database: Database, cls: type[SchemaMixin]) -> str:
+    """Give the type of the primary key of a table, for a temporary table of keys."""
+    if database.is_postgresql:
+        return "numeric" if _is_wide(cls) else "bigint"
+    return "text" if _is_wide(cls) else "integer"
+
+
+def fill_keys(database: Database, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any]) -> None:
+    """Add keys to the temporary table ``specprod_keys (value)``.
+
+    Parameters
+    ----------
+    database : Database
+    connection : sqlalchemy.Connection
+    cls : class
+    keys : numpy.ndarray
+        As `specprod.rejecting.key_texts` gives them.
+    """
     for start in range(0, keys.size, _BATCH):
         texts = [str(int(value)) for value in keys[start : start + _BATCH].tolist()]
         if database.is_postgresql:
-            source, parameter = f"unnest(CAST(%s AS {kind}[]))", f"{{{','.join(texts)}}}"
-            connection.exec_driver_sql(
-                f"INSERT INTO specprod_keys SELECT * FROM {source}",
-                (parameter,),
-            )
+            source, parameter = f"unnest(CAST(%s AS {key_type(database, cls)}[]))", f"{{{','.join(texts)}}}"
+            connection.exec_driver_sql(f"INSERT INTO specprod_keys SELECT * FROM {source}", (parameter,))
         else:
-            shown = (f'"{text:0>39}"' for text in texts) if wide else iter(texts)
+            shown = (f'"{text:0>39}"' for text in texts) if _is_wide(cls) else iter(texts)
             statement = "INSERT INTO specprod_keys SELECT value FROM json_each(?)"
             connection.exec_driver_sql(statement, (f"[{','.join(shown)}]",))
+
+
+def _delete(database: Database, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any]) -> int:
+    """Delete rows by their keys, in one pass: a table without its key has no index to find them by."""
+    (name,) = (item.name for item in table_of(cls).primary_key.columns)
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE specprod_keys (value {key_type(database, cls)})")
+    fill_keys(database, connection, cls, keys)
     deleted = connection.exec_driver_sql(
         f"DELETE FROM {database.name(cls)} WHERE {database.quote(name)} IN (SELECT value FROM specprod_keys)"
     ).rowcount

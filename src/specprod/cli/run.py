@@ -38,6 +38,7 @@ STAGES = ("exposures", "photometry", "targetphot", "target", "redshift", "fibera
 @click.option("--dry-run", is_flag=True, help="Load into a throw-away SQLite file: what fails, how many rows, how big.")
 @click.option("--overwrite", is_flag=True, help="Drop what was loaded before, and start anew.")
 @click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
+@click.option("--reload", "reload_", is_flag=True, help="Replace what came from files that have changed since.")
 @click.option("--public", is_flag=True, help="Let the roles of the collaboration and of the public read the tables.")
 @click.option("--chunksize", type=click.IntRange(min=1), metavar="N", help="Rows of a file in one transaction.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Connections that load or build indexes.")
@@ -56,6 +57,7 @@ def run(
     dry_run: bool,
     overwrite: bool,
     yes: bool,
+    reload_: bool,
     public: bool,
     chunksize: int | None,
     workers: int | None,
@@ -89,7 +91,7 @@ def run(
 
         left_out = RejectFile(rejects) if rejects else None
         summaries = _load(
-            target, root, specprod, configuration, stages or STAGES, overwrite, public, not quiet, left_out
+            target, root, specprod, configuration, stages or STAGES, overwrite, public, not quiet, left_out, reload_
         )
         size = size_of() if dry_run else None
     _print(summaries, time.monotonic() - start, size, as_json)
@@ -120,6 +122,7 @@ def _load(
     public: bool,
     bars: bool,
     rejects: RejectFile | None,
+    reload_: bool,
 ) -> list[TableSummary]:
     from specprod.ledger import opened
     from specprod.load import setup_db
@@ -153,6 +156,7 @@ def _load(
             target,
             ledger=ledger,
             rejects=rejects,
+            reload=reload_,
             chunksize=configuration.get("loading.chunksize"),
             retries=retries(configuration),
             progress=progress,
