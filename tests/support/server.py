@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -46,6 +48,16 @@ def why_not() -> str | None:
     return None
 
 
+def _free_port() -> int:
+    # Below the range from which the system draws the ports of clients: a server that is started again must find its
+    # port free, and a client that tries again and again must not meet itself there.
+    for port in random.sample(range(20000, 32000), 100):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port between 20000 and 32000")
+
+
 class Server:
     """A server in a directory of its own, on a free port of this machine.
 
@@ -81,9 +93,7 @@ class Server:
         secret.chmod(0o644)
         method = "scram-sha-256" if password else "trust"
         self._run("initdb", "-D", str(self.data), "-U", self.superuser, f"--auth={method}", f"--pwfile={secret}", "-N")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         lines = [
             f"port = {self.port}",
             "listen_addresses = '127.0.0.1'",
