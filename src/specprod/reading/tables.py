@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from specprod.errors import FormatError, MissingFileError
+from specprod.errors import FormatError, MissingColumnError, MissingFileError
 
 __all__ = ["Chunk", "TableReader", "open_table", "unpacked"]
 
@@ -98,6 +98,17 @@ class TableReader(ABC):
         Where the file allows it, they are mapped into memory, and only what is taken is read.
         """
         return self.read(start, self.nrows if stop is None else stop)
+
+    def require(self, *names: str) -> None:
+        """Make sure that the table has some columns.
+
+        Raises
+        ------
+        MissingColumnError
+        """
+        for name in names:
+            if name not in self.names:
+                raise MissingColumnError("there is no such column", file=self.path, hdu=self.hdu, column=name)
 
     def chunks(self, size: int, start: int = 0) -> Iterator[Chunk]:
         """Yield the rows from `start` on in chunks of `size` rows, the last one perhaps shorter."""

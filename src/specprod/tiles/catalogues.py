@@ -96,8 +96,7 @@ class SurveyCatalogues(PhotometrySource):
         wanted = np.unique(np.concatenate([np.asarray(table["TARGETID"]) for table in users]))
         for path in self._files_of(place, users):
             with open_table(path) as reader:
-                if "TARGETID" not in reader.names:
-                    raise MissingColumnError("expected a catalogue of targets", file=path, column="TARGETID")
+                reader.require("TARGETID")
                 chunk = reader.view()
                 targetid = np.asarray(chunk["TARGETID"]).astype(np.int64)
                 rows = np.flatnonzero(np.isin(targetid, wanted))
@@ -184,9 +183,7 @@ class SurveyCatalogues(PhotometrySource):
     ) -> Iterator[dict[str, Any]]:
         """Yield columns of the sources of a brick that belong to targets, with TARGETID."""
         with open_table(path) as reader:
-            for name in ("OBJID", "RA", "DEC", "BRICK_PRIMARY"):
-                if name not in reader.names:
-                    raise MissingColumnError("expected a Tractor catalogue", file=path, hdu=reader.hdu, column=name)
+            reader.require("OBJID", "RA", "DEC", "BRICK_PRIMARY")
             chunk = reader.view()
         row = np.full(targetid.size, -1, dtype=np.int64)
         told = objid >= 0

@@ -71,8 +71,7 @@ def read_design(tree: ProductionTree, tileid: int) -> TileDesign:
 
 def _not_sky(path: Path, hdu: str) -> Chunk:
     with open_table(path, hdu) as reader:
-        if "TARGETID" not in reader.names:
-            raise MissingColumnError("expected the TARGETIDs of a tile", file=path, hdu=hdu, column="TARGETID")
+        reader.require("TARGETID")
         chunk = reader.view()
         return chunk.take(np.flatnonzero(~is_sky(chunk["TARGETID"])))
 

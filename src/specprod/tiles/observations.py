@@ -38,15 +38,15 @@ class Observations:
 
     @cached_property
     def _tiles(self) -> Chunk:
-        return _view(self.tiles_file, TILES_HDU)
+        return _view(self.tiles_file, TILES_HDU, "TILEID")
 
     @cached_property
     def _exposures(self) -> Chunk:
-        return _view(self.exposures_file, "EXPOSURES")
+        return _view(self.exposures_file, "EXPOSURES", "TILEID", "EFFTIME_SPEC")
 
     @cached_property
     def _frames(self) -> Chunk:
-        return _view(self.exposures_file, "FRAMES")
+        return _view(self.exposures_file, "FRAMES", "EXPID")
 
     def _converted(self, cls: type[SchemaMixin], chunk: Chunk, rows: npt.NDArray[np.int64]) -> Columns:
         files: dict[type[SchemaMixin], tuple[Path, str]] = {
@@ -92,6 +92,7 @@ class Observations:
         return self._converted(Frame, self._frames, np.flatnonzero(np.isin(self._frames["EXPID"], expids)))
 
 
-def _view(path: Path, hdu: str | tuple[str, ...]) -> Chunk:
+def _view(path: Path, hdu: str | tuple[str, ...], *names: str) -> Chunk:
     with open_table(path, hdu) as reader:
+        reader.require(*names)
         return reader.view()

@@ -23,12 +23,15 @@ __all__ = ["ProductionFiles"]
 _BLOCK = 1 << 20
 
 
-def _chosen(path: Path, hdu: str, choose: Callable[[Chunk], npt.NDArray[np.bool_]]) -> Iterator[Chunk]:
-    """Yield the rows of a file that are chosen, by a function that looks at few of their columns."""
+def _chosen(
+    path: Path, hdu: str, name: str, choose: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
+) -> Iterator[Chunk]:
+    """Yield the rows of a file that are chosen by the values of one column."""
     with open_table(path, hdu) as reader:
+        reader.require("TARGETID", name)
         for start in range(0, reader.nrows, _BLOCK):
             chunk = reader.view(start, start + _BLOCK)
-            rows = np.flatnonzero(choose(chunk))
+            rows = np.flatnonzero(choose(chunk[name]))
             if rows.size:
                 yield chunk.take(rows)
 
@@ -41,7 +44,7 @@ class ProductionFiles(PhotometrySource):
         tileids = np.array([item.tileid for item in wanted])
         found: dict[int, list[Chunk]] = {item.tileid: [] for item in wanted}
         for path in self.tree.targetphot():
-            for chunk in _chosen(path, "TARGETPHOT", lambda chunk: np.isin(chunk["TILEID"], tileids)):
+            for chunk in _chosen(path, "TARGETPHOT", "TILEID", lambda values: np.isin(values, tileids)):
                 self.used.add(path)
                 tileid = chunk["TILEID"].astype(np.int64)
                 for number in np.unique(tileid).tolist():
@@ -59,7 +62,7 @@ class ProductionFiles(PhotometrySource):
         wanted = np.sort(np.asarray(targets["TARGETID"]))
         found: list[Chunk] = []
         for path in self.tree.tractorphot() if wanted.size else ():
-            chunks = list(_chosen(path, "TRACTORPHOT", lambda chunk: _within(chunk["TARGETID"], wanted)))
+            chunks = list(_chosen(path, "TRACTORPHOT", "TARGETID", lambda values: _within(values, wanted)))
             found += chunks
             self.used |= {path} if chunks else set()
         table = merged(found, Photometry)

@@ -85,8 +85,7 @@ def petal_columns(path: Path, lastnight: int) -> dict[str, Array]:
 def _spectra(path: Path, hdu: tuple[str, ...]) -> Chunk:
     """Rows of an HDU that are not sky."""
     with open_table(path, hdu) as reader:
-        if "TARGETID" not in reader.names:
-            raise MissingColumnError("expected the TARGETIDs of spectra", file=path, hdu=reader.hdu, column="TARGETID")
+        reader.require("TARGETID")
         chunk = reader.view()
         return chunk.take(np.flatnonzero(~is_sky(chunk["TARGETID"])))
 
@@ -117,9 +116,7 @@ def _add_dates(path: Path, columns: dict[str, Array], targetid: Array) -> None:
     are those of the exposures that went into the coadded spectrum, as far as the file says which these were.
     """
     with open_table(path, "EXP_FIBERMAP") as reader:
-        missing = [name for name in ("TARGETID", "NIGHT", "MJD") if name not in reader.names]
-        if missing:
-            raise MissingColumnError("needed for the dates of spectra", file=path, hdu=reader.hdu, column=missing[0])
+        reader.require("TARGETID", "NIGHT", "MJD")
         chunk = reader.view()
         night = chunk["NIGHT"].astype(np.int64)
         if not night.size:
