@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -17,6 +18,10 @@ from support.server import Server, why_not
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 _numbers = count()
+
+# A run in the background ignores SIGINT, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def unavailable(reason: str, *, required: bool) -> None:
