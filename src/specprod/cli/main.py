@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("specprod.cli.index:index", "Build missing keys and indexes; cluster the tables."),
     "sample": ("specprod.cli.sample:sample", "Write a small production tree to try things on."),
     "patch": ("specprod.cli.patch:patch", "Patch the exposures and tiles files of one production from another."),
+    "coeff-fix": ("specprod.cli.coeff_fix:coeff_fix", "Replace template coefficients of redshifts that are wrong."),
     "batch": ("specprod.cli.batch:batch", "Write SLURM scripts that load a production or its tiles."),
     "config": ("specprod.cli.config:config", "Show the configuration and where each value came from."),
 }

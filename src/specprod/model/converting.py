@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import Any, TypeAlias
 
@@ -162,6 +162,10 @@ class Converter:
             dtype = database_dtype(item)
             length = getattr(item.type, "length", None)
             found = next((present[name] for name in source.names if name in present), None)
+            if found is None and source.element is not None:
+                # Files without vectors have their elements as columns: COEFF_0 is COEFF[0].
+                found = present.get(f"{source.names[0]}_{source.element}")
+                source = replace(source, element=None) if found is not None else source
             if source.given is not None and source.given in constants:
                 yield _Step(item.name, dtype, length, source, constant=constants[source.given])
             elif found is not None:

@@ -1,0 +1,31 @@
+"""The repair of template coefficients: productions whose columns coeff_0 … coeff_9 in zpix and ztile are wrong.
+
+The right values are extracted from the catalogues to a patch file, loaded into patch tables in a schema of their own,
+counted against the production, and set in one transaction, which can be undone.
+"""
+
+from specprod.coeff.extracting import PATCH_HDU, copy_columns, extract, patch_name
+from specprod.coeff.fixing import Applied, PatchCounts, apply_patch, compare, require_agreement, undo_patch
+from specprod.coeff.patching import default_schema, load_patch
+from specprod.coeff.tables import FIXES, PatchBase, ZpixBackup, ZpixPatch, ZtileBackup, ZtilePatch
+
+__all__ = [
+    "FIXES",
+    "PATCH_HDU",
+    "Applied",
+    "PatchBase",
+    "PatchCounts",
+    "ZpixBackup",
+    "ZpixPatch",
+    "ZtileBackup",
+    "ZtilePatch",
+    "apply_patch",
+    "compare",
+    "copy_columns",
+    "default_schema",
+    "extract",
+    "load_patch",
+    "patch_name",
+    "require_agreement",
+    "undo_patch",
+]
