@@ -106,11 +106,21 @@ def test_scripts_can_be_run(name: str) -> None:
     assert (ROOT / name).read_text().startswith("#!/")
 
 
-@pytest.mark.parametrize("words", [["--slow"], ["tests/test_project.py"]])
-def test_wrong_arguments_of_the_test_script(words: list[str]) -> None:
-    done = subprocess.run([ROOT / "bin/test", *words], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("bin/test", ["--slow"]),
+        ("bin/test", ["tests/test_project.py"]),
+        ("bin/quickstart", ["--slow"]),
+        ("bin/quickstart", ["one.db", "two.db"]),
+    ],
+)
+def test_wrong_arguments_of_scripts(script: str, words: list[str]) -> None:
+    done = subprocess.run([ROOT / script, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert words[0] in done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"{script}: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_committed_sample_is_what_the_command_writes(tmp_path: Path) -> None:
