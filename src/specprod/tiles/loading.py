@@ -154,7 +154,9 @@ def _load_tile(
     if redesigned and not rows.redesigned:
         logger.warning("tile %d: was designed anew since it was loaded", rows.tileid)
     state = "redesigned" if redesigned or rows.redesigned else "loaded" if rows.complete else "updated"
-    return TileSummary(rows.tileid, state, tables, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    logger.info("tile %d: %s in %.1f s", rows.tileid, state, seconds)
+    return TileSummary(rows.tileid, state, tables, seconds)
 
 
 def _write_tile(
