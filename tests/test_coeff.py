@@ -18,9 +18,10 @@ import pytest
 from astropy.table import Table
 
 from sample_files import objects
-from specprod import load
+from specprod import connect, load
 from specprod.cli.main import main
 from specprod.coeff import ZpixPatch, ZtilePatch, copy_columns
+from specprod.database.locking import locked
 from specprod.database.schema import TABLES
 from specprod.errors import ConfigurationError, MissingColumnError, ValueRejectedError
 from support.server import Server
@@ -214,6 +215,20 @@ def test_existing_file(sample_root: Path, tmp_path: Path, capsys: pytest.Capture
     assert mine.read_text() == "mine"
     assert main([*words, "--overwrite", "--json"]) == 0
     assert {item["table"] for item in output(capsys)} == {"zpix", "ztile"}
+
+
+def test_other_catalogues(
+    sample_root: Path, patch_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue, _ = fitsio.read(str(next(sample_root.rglob("zall-pix-sample.fits"))), ext="ZCATALOG", header=True)
+    catalogue["COEFF"] *= 2
+    fitsio.write(str(tmp_path / "zall-pix-sample.fits.gz"), catalogue, extname="ZCATALOG")
+    words = [str(sample_root), "--specprod", "sample", "--catalogues", str(tmp_path), "--output", str(tmp_path)]
+    assert main(["coeff-fix", "extract", *words]) == 1
+    assert "zall-tilecumulative-sample.fits: no such file" in capsys.readouterr().err
+    assert main(["coeff-fix", "extract", *words, "--table", "zpix"]) == 0
+    other = fitsio.read(str(tmp_path / Path(patch_files[0]).name), ext="COEFF_PATCH")
+    np.testing.assert_array_equal(other["COEFF_1"], 2 * fitsio.read(patch_files[0], ext="COEFF_PATCH")["COEFF_1"])
 
 
 def test_broken_catalogue(sample_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -465,6 +480,16 @@ def test_backup_is_not_replaced(patched: str, execute: Statements, capsys: pytes
     assert fix("apply", patched, "--backup") == 1
     assert "holds the backup of an earlier fix" in capsys.readouterr().err
     assert whole(execute, "zpixbackup", "{c}") == kept
+    assert whole(execute, "zpix") == before
+
+
+def test_another_loader(patched: str, execute: Statements, capsys: pytest.CaptureFixture[str]) -> None:
+    spoil(execute)
+    before = whole(execute, "zpix")
+    with connect(patched, schema="sample") as database, locked(database):
+        for step in ("apply", "undo"):
+            assert fix(step, patched) == 1
+            assert "by another process" in capsys.readouterr().err
     assert whole(execute, "zpix") == before
 
 

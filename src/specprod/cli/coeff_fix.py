@@ -58,6 +58,13 @@ output_option = click.option(
     help="Directory of the patch files.  [default: here]",
 )
 backup_option = click.option("--backup", is_flag=True, help="Keep the old coefficients, so that undo can restore them.")
+catalogues_option = click.option(
+    "--catalogues",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Directory of other catalogues, zall-pix-NAME.fits and zall-tilecumulative-NAME.fits.  "
+    "[default: those that the production is loaded from]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 root_argument = click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
@@ -93,16 +100,25 @@ def _print(rows: Sequence[Any], as_json: bool) -> None:
 
 
 def _extract(
-    root: Path, specprod: str, tables: Sequence[str], output: Path, overwrite: bool, configuration: Configuration
+    root: Path,
+    specprod: str,
+    tables: Sequence[str],
+    catalogues: Path | None,
+    output: Path,
+    overwrite: bool,
+    configuration: Configuration,
 ) -> dict[Path, tuple[str, int]]:
     from specprod.coeff import extract as extract_table
-    from specprod.coeff import patch_name
+    from specprod.coeff import find_catalogue, patch_name
     from specprod.patch.publishing import check_absent
     from specprod.reading.production import ProductionTree
 
     tree = ProductionTree(root, configuration.production(specprod))
     paths = {table: output / patch_name(table, specprod) for table in tables or TABLES}
-    sources = {table: tree.redshifts(table)[0] for table in paths}
+    sources = {
+        table: [find_catalogue(catalogues, table, specprod)] if catalogues else tree.redshifts(table)[0]
+        for table in paths
+    }
     check_absent(list(paths.values()), overwrite)
     chunksize = configuration.get("loading.chunksize")
     return {
@@ -115,6 +131,7 @@ def _extract(
 @root_argument
 @specprod_option
 @table_option
+@catalogues_option
 @output_option
 @click.option("--overwrite", is_flag=True, help="Replace patch files that exist.")
 @chunksize_option
@@ -126,6 +143,7 @@ def extract(
     root: Path,
     specprod: str,
     tables: tuple[str, ...],
+    catalogues: Path | None,
     output: Path,
     overwrite: bool,
     chunksize: int | None,
@@ -137,7 +155,7 @@ def extract(
     """Write patch files: keys and coefficients of the redshift catalogues of the production below ROOT."""
     verbosity(verbose, quiet)
     configuration = configured(config, specprod, loading__chunksize=chunksize)
-    written = _extract(root, specprod, tables, output, overwrite, configuration)
+    written = _extract(root, specprod, tables, catalogues, output, overwrite, configuration)
     records = [{"table": table, "rows": rows, "file": str(path)} for path, (table, rows) in written.items()]
     if as_json:
         print_json(records)
@@ -289,6 +307,7 @@ def undo(
 @specprod_option
 @table_option
 @patch_schema_option
+@catalogues_option
 @output_option
 @backup_option
 @click.option("--overwrite", is_flag=True, help="Replace patch files and patch tables that are there.")
@@ -300,6 +319,7 @@ def all_steps(
     specprod: str,
     tables: tuple[str, ...],
     patch_schema: str | None,
+    catalogues: Path | None,
     output: Path,
     backup: bool,
     overwrite: bool,
@@ -316,7 +336,7 @@ def all_steps(
     verbosity(verbose, quiet)
     own = configured(config, specprod, loading__chunksize=chunksize)
     with _databases(specprod, patch_schema, config, chunksize, **where) as (configuration, target, patches):
-        written = _extract(root, specprod, tables, output, overwrite, own)
+        written = _extract(root, specprod, tables, catalogues, output, overwrite, own)
         _load(patches, list(written), overwrite, configuration, not quiet)
         counts = compare(target, patches, tables or TABLES)
         require_agreement(counts)

@@ -4,7 +4,7 @@ The right values are extracted from the catalogues to a patch file, loaded into 
 counted against the production, and set in one transaction, which can be undone.
 """
 
-from specprod.coeff.extracting import PATCH_HDU, copy_columns, extract, patch_name
+from specprod.coeff.extracting import PATCH_HDU, copy_columns, extract, find_catalogue, patch_name
 from specprod.coeff.fixing import Applied, PatchCounts, apply_patch, compare, require_agreement, undo_patch
 from specprod.coeff.patching import default_schema, load_patch
 from specprod.coeff.tables import FIXES, PatchBase, ZpixBackup, ZpixPatch, ZtileBackup, ZtilePatch
@@ -24,6 +24,7 @@ __all__ = [
     "copy_columns",
     "default_schema",
     "extract",
+    "find_catalogue",
     "load_patch",
     "patch_name",
     "require_agreement",

@@ -19,13 +19,13 @@ from specprod.model import SchemaMixin, table_of
 from specprod.model.base import TableLike
 from specprod.model.converting import Columns, Converter, column_names, database_dtype
 from specprod.patch.publishing import Publication, check_absent
-from specprod.reading.production import RedshiftFile
+from specprod.reading.production import RedshiftFile, with_or_without_gz
 from specprod.reading.tables import open_table
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["PATCH_HDU", "copy_columns", "extract", "patch_name"]
+__all__ = ["PATCH_HDU", "copy_columns", "extract", "find_catalogue", "patch_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,16 @@ _CATALOGUES = {"zpix": "zall-pix", "ztile": "zall-tilecumulative"}
 def patch_name(table: str, specprod: str) -> str:
     """Name of the patch file of a table, zpix or ztile."""
     return f"{_CATALOGUES[table]}-{specprod}-coeff-patch.fits"
+
+
+def find_catalogue(directory: Path, table: str, specprod: str) -> RedshiftFile:
+    """Find the catalogue of a table, zpix or ztile, in a directory.
+
+    Raises
+    ------
+    MissingFileError
+    """
+    return RedshiftFile(with_or_without_gz(directory / f"{_CATALOGUES[table]}-{specprod}.fits"))
 
 
 def _patch_class(table: str) -> type[SchemaMixin]:
