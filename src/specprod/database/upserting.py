@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,15 +13,12 @@ from specprod.model import Base, table_of
 
 __all__ = ["Upsert"]
 
-#: PostgreSQL's protocol counts the parameters of a statement in 16 bits; SQLite's own limit is lower in old versions.
-_MOST_PARAMETERS = {"postgresql": 65535, "sqlite": 32766}
-
 
 class Upsert(Executable, ClauseElement):
     """A statement that inserts objects, and updates or leaves alone those whose key is there already.
 
-    Give it to ``execute()`` of a session or a connection. It is sent in as many pieces as the number of parameters of a
-    statement demands, all in the transaction of the caller.
+    Give it to ``execute()`` of a session or a connection. The rows are sent one after the other as parameters of one
+    prepared statement, so that their number has no limit, all in the transaction of the caller.
 
     Parameters
     ----------
@@ -45,15 +42,10 @@ class Upsert(Executable, ClauseElement):
         self.rows = [{name: getattr(row, name) for name in names} for row in rows]
         self.do_nothing = do_nothing
 
-    def statements(self, dialect: str) -> Iterator[postgresql.Insert | sqlite.Insert]:
-        """Yield the pieces for a dialect."""
-        size = _MOST_PARAMETERS[dialect] // len(self.table.columns)
-        for start in range(0, len(self.rows), size):
-            yield self._statement(dialect, self.rows[start : start + size])
-
-    def _statement(self, dialect: str, rows: list[dict[str, Any]]) -> postgresql.Insert | sqlite.Insert:
+    def statement(self, dialect: str) -> postgresql.Insert | sqlite.Insert:
+        """Make the statement of a dialect, for one row at a time."""
         make = postgresql.insert if dialect == "postgresql" else sqlite.insert
-        statement = make(self.table).values(rows)
+        statement = make(self.table)
         key = list(self.table.primary_key.columns)
         if self.do_nothing:
             return statement.on_conflict_do_nothing(index_elements=key)
@@ -63,6 +55,5 @@ class Upsert(Executable, ClauseElement):
     def _execute_on_connection(
         self, connection: sa.Connection, distilled_params: Any, execution_options: Any
     ) -> sa.CursorResult[Any]:
-        """Execute the pieces; SQLAlchemy calls this of everything that is given to ``execute()``."""
-        results = [connection.execute(item) for item in self.statements(connection.dialect.name)]
-        return results[-1]
+        """Execute the statement; SQLAlchemy calls this of everything that is given to ``execute()``."""
+        return connection.execute(self.statement(connection.dialect.name), self.rows)
