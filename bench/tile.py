@@ -21,6 +21,7 @@ from typing import Any
 from specprod.configuration import load_configuration
 from specprod.database.connection import Database, connect
 from specprod.database.failures import Retries
+from specprod.database.keys import build_indexes
 from specprod.load import setup_db
 from specprod.model import Fiberassign, Photometry, Potential, Target, Tile, Ztile, table_of
 from specprod.production import build_all
@@ -139,7 +140,10 @@ def one_tile(url: str, root: Path, millions: list[int]) -> None:
                 update = command(root, url, [tileid], source, "--update")
                 remove_tile(database, tileid)
                 read = reading(database, root, tileid, source)
-                print(f"{count * 1_000_000:>10,} {source:11} {min(times):9.2f} {read:9.2f} {again:9.2f} {update:9.2f}")
+                print(
+                    f"{count * 1_000_000:>10,} {source:11} {min(times):9.2f} {read:9.2f} {again:9.2f} {update:9.2f}",
+                    flush=True,
+                )
 
 
 def ten_tiles(url: str, root: Path) -> None:
@@ -150,7 +154,10 @@ def ten_tiles(url: str, root: Path) -> None:
             together = command(root, url, tileids, source)
             fill_all(database, 0)
             one_by_one = sum(command(root, url, [tileid], source) for tileid in tileids)
-            print(f"{len(tileids)} smaller tiles, {source}: one command {together:.2f} s, commands {one_by_one:.2f} s")
+            print(
+                f"{len(tileids)} smaller tiles, {source}: one command {together:.2f} s, ten {one_by_one:.2f} s",
+                flush=True,
+            )
 
 
 def primary(url: str, rows: int) -> None:
@@ -174,15 +181,21 @@ def primary(url: str, rows: int) -> None:
                 **{f"{group}_nspec": "0" for group in ("zcat", "sv", "main")},
             },
         )
+        _primary(database, f"of {rows:,} spectra, all change, before there are indexes")
         # The references are not in question here, and the rows do not have what they refer to.
-        from specprod.database.keys import build_indexes
-
         build_indexes(database, Ztile, cluster=False)
-        for what in ("all rows change", "none changes"):
-            start = time.perf_counter()
-            changed = update_primary(database=database)["ztile"]
-            seconds = time.perf_counter() - start
-            print(f"primary over {rows:,} spectra: {changed:,} rows changed in {seconds:.1f} s ({what})", flush=True)
+        with database.begin() as connection:
+            # As ten tiles leave their rows.
+            new = ", ".join(f"{group}_nspec = 0, {group}_primary = false" for group in ("zcat", "sv", "main"))
+            connection.exec_driver_sql(f"UPDATE {database.name(Ztile)} SET {new} WHERE tileid < 10")
+        _primary(database, f"of {rows:,} spectra, after ten tiles of 4,000")
+        _primary(database, f"of {rows:,} spectra, nothing changed")
+
+
+def _primary(database: Database, what: str) -> None:
+    start = time.perf_counter()
+    changed = update_primary(database=database)["ztile"]
+    print(f"primary {what}: {changed:,} rows written in {time.perf_counter() - start:.1f} s", flush=True)
 
 
 def main() -> int:
@@ -197,9 +210,10 @@ def main() -> int:
         full = ["--assigned", "4167", "--sky-fibers", "833", "--potential", "20183", "--sky-targets", "126955"]
         beyond = ["--brick-sources", "3000", "--catalogue-reach", "2.5"]
         smaller = ["--assigned", "800", "--potential", "2500", "--brick-sources", "300"]
+        one = sample(directory, "nightly", "--tiles", "1", *full, *beyond)
         primary(arguments.database, arguments.spectra)
         ten_tiles(arguments.database, sample(directory, "ten", "--tiles", "10", *smaller))
-        one_tile(arguments.database, sample(directory, "nightly", "--tiles", "1", *full, *beyond), arguments.rows)
+        one_tile(arguments.database, one, arguments.rows)
     with connect(arguments.database, schema=SCHEMA) as database, database.begin() as connection:
         connection.exec_driver_sql(f"DROP SCHEMA {database.quote(SCHEMA)} CASCADE")
     return 0

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sqlalchemy as sa
@@ -21,11 +21,11 @@ from specprod.database.failures import Retries, translated
 from specprod.database.keys import build_indexes
 from specprod.database.schema import TABLES
 from specprod.load import unknown_targetids
-from specprod.model import Base, Fiberassign, Photometry, Potential, Target, Tile, Zpix, Ztile, table_of
+from specprod.model import Fiberassign, Photometry, Potential, Target, Tile, Zpix, Ztile, table_of
 from specprod.model.base import TableLike
-from specprod.model.converting import Columns, python_values
 from specprod.reading.fits import read_header
 from specprod.tiles.design import read_design
+from specprod.tiles.loaded import Loaded
 from specprod.tiles.loading import Record, TileSummary, changed_tiles, load_tiles
 from specprod.tiles.preparing import photometry_columns
 from specprod.tiles.rows import converted
@@ -59,46 +59,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T", bound=Base)
-
-
-class Loaded(Sequence[T]):
-    """Rows that were loaded, as objects of their table; an object is made when it is asked for.
-
-    Parameters
-    ----------
-    cls : class
-    columns : dict of str to numpy.ndarray
-
-    Attributes
-    ----------
-    columns : dict of str to numpy.ndarray
-        The same rows as columns.
-    """
-
-    def __init__(self, cls: type[T], columns: Columns) -> None:
-        self._cls = cls
-        self.columns = columns
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()))) if self.columns else 0
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Loaded[T]: ...
-
-    def __getitem__(self, index: int | slice) -> T | Loaded[T]:
-        if isinstance(index, slice):
-            return Loaded(self._cls, {name: values[index] for name, values in self.columns.items()})
-        place = range(len(self))[index]
-        return next(iter(Loaded(self._cls, {name: values[[place]] for name, values in self.columns.items()})))
-
-    def __iter__(self) -> Iterator[T]:
-        names = list(self.columns)
-        for row in zip(*(python_values(values) for values in self.columns.values()), strict=True):
-            yield self._cls(**dict(zip(names, row, strict=True)))
 
 
 @contextlib.contextmanager

@@ -41,6 +41,12 @@ def update_primary(database: Database, cls: type[SchemaMixin], connection: sa.Co
     if connection is None:
         with translated(), database.begin() as own:
             return update_primary(database, cls, own)
+    if database.is_postgresql:
+        # Sorting some million rows in memory takes half the time; a larger setting of the server's own stays.
+        connection.exec_driver_sql(
+            "SELECT set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), "
+            "pg_size_bytes('256MB')) / 1024 || 'kB', true)"
+        )
     table = table_of(cls)
     best = (sa.case((table.c.zwarn == 0, 0), else_=1), table.c.tsnr2_lrg.desc(), table.c.id)
     group = sa.case((table.c.survey == "main", "main"), (table.c.survey.in_(_GROUPS["sv"] or ()), "sv"), else_="other")
