@@ -71,7 +71,6 @@ def separation(ra: float, dec: float, other_ra: float, other_dec: float) -> floa
         (200, -90, 2),
         (77, 60, 30.5),
         (10, 85, 8),
-        (5, 5, 0),
     ],
 )
 def test_within(sky: Database, ra: float, dec: float, radius: float) -> None:
