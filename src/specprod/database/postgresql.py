@@ -61,11 +61,8 @@ class CopyWriter(Writer):
         rows = self._copy(connection, self._staging, prepared)
         # In the order of the keys, so that two transactions with rows in common cannot wait for each other.
         key = ", ".join(self.database.quote(name) for name in self.key)
-        return (
-            rows,
-            f"INSERT INTO {self.database.name(self.cls)} ({self._names}) SELECT {self._names} FROM {self._staging} "
-            f"ORDER BY {key} ",
-        )
+        statement = f"INSERT INTO {self.database.name(self.cls)} ({self._names}) SELECT {self._names} "
+        return rows, f"{statement} FROM {self._staging} ORDER BY {key} "
 
     def insert_new(self, connection: Connection, prepared: Prepared) -> Counts:
         """Insert the rows whose key is not there yet."""
