@@ -448,3 +448,37 @@ def test_workers_side_by_side(tree: Path, postgres_url: str, reference: dict[str
         assert load(tree, postgres_url, *TILES, "--workers", 4) == 0
         assert content(postgres_url) == reference["postgresql"]
         empty_again(postgres_url)
+
+
+def test_a_record_commits_with_its_tile(tree: Path, database_target: str) -> None:
+    """What the caller records of a tile is in its transaction: it is there with the tile, and not without it."""
+    from specprod.configuration import load_configuration
+    from specprod.database.failures import Retries
+    from specprod.errors import DatabaseError
+    from specprod.reading.production import ProductionTree
+    from specprod.tile import load_tiles
+
+    production = ProductionTree(tree, load_configuration(environ={}).production("sample"))
+    assert load(tree, database_target, 602) == 0
+    schema = "sample." if kind(database_target) == "postgresql" else ""
+    execute(database_target, f"CREATE TABLE {schema}journal (tileid integer, potential integer, files integer)")
+    calls = []
+
+    def record(connection: Any, tileid: int, counts: Any, files: Any) -> None:
+        calls.append(tileid)
+        values = f"{tileid}, {counts['potential'].inserted}, {len(files)}"
+        connection.exec_driver_sql(f"INSERT INTO {schema}journal VALUES ({values})")
+        if tileid == 21001:
+            connection.exec_driver_sql("SELECT * FROM there_is_no_such_table")
+
+    with connect(database_target) as database, pytest.raises(DatabaseError, match="there_is_no_such_table"):
+        list(load_tiles(database, production, (1200, 1203, 21001), retries=Retries(attempts=1), record=record))
+    assert calls == [1200, 1203, 21001]
+    with opened(database_target) as connection:
+        journal = connection.execute(f"SELECT * FROM {schema}journal ORDER BY tileid").fetchall()
+        potential = dict(connection.execute("SELECT tileid, count(*) FROM potential GROUP BY tileid").fetchall())
+    assert [row[0] for row in journal] == [1200, 1203]
+    assert {row[0]: row[1] for row in journal} == {tileid: potential[tileid] for tileid in (1200, 1203)}
+    assert 21001 not in potential
+    petals = len(list((tree / "spectro/redux/sample/tiles/cumulative/1200").rglob("*.fits")))
+    assert journal[0][2] == petals + 1

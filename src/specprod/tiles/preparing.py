@@ -150,7 +150,7 @@ class TilePreparation:
             complete = not assigned or redesigned
             if redesigned:
                 logger.warning("tile %d: was designed anew since it was loaded; its targets are read again", tileid)
-        return TileRows(tileid, tables, complete, redesigned, tuple(files.values()))
+        return TileRows(tileid, tables, complete, redesigned, list(files.values()))
 
     def assigned(self, tileid: int) -> set[tuple[int, int]]:
         """Ask the database for the assignments of a tile: TARGETID and location."""
@@ -208,6 +208,7 @@ class TilePreparation:
     ) -> None:
         """Add photometry, targets and assignments to the rows of a tile."""
         what = f"tile {rows.tileid}"
+        rows.files.append(design.path)
         targetid = np.asarray(design.targets["TARGETID"])
         table = targeting.get(rows.tileid)
         missing = targetid if table is None else np.setdiff1d(targetid, np.asarray(table["TARGETID"]))

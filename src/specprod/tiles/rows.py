@@ -31,15 +31,15 @@ class TileRows:
         Whether the targets and assignments are among the tables; they are not in an update.
     redesigned : bool
         Whether the spectra told that the tile has other targets than those in the database.
-    files : tuple of pathlib.Path
-        Files of the tile itself.
+    files : list of pathlib.Path
+        Files of the tile itself: of its spectra and its fiber assignment.
     """
 
     tileid: int
     tables: dict[type[SchemaMixin], Columns] = field(default_factory=dict)
     complete: bool = True
     redesigned: bool = False
-    files: tuple[Path, ...] = ()
+    files: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
