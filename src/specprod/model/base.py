@@ -276,7 +276,9 @@ class SchemaMixin:
         from specprod.model.converting import Converter, column_names, python_values
 
         converter = Converter(cls, column_names(data), given)
-        numbers = np.arange(len(data)) if row_index is None else np.asarray(row_index)
+        # The length of a mapping is the number of its columns.
+        size = len(data[converter.needed[0]]) if converter.needed else len(data)
+        numbers = np.arange(size) if row_index is None else np.asarray(row_index)
         rows = {name: data[name][numbers] for name in converter.needed} if converter.needed else numbers
         columns = converter.convert(rows, numbers)
         values = [python_values(array) for array in columns.values()]

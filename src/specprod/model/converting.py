@@ -139,8 +139,9 @@ class Converter:
         self.nonfinite: dict[str, int] = {}
         present = {name.upper(): name for name in names}
         constants = {name: value for name, value in (given or {}).items() if value is not None}
-        missing: list[str] = []
-        self._steps = list(self._plan(present, constants, missing))
+        absent: list[str] = []
+        self._steps = list(self._plan(present, constants, absent))
+        missing = list(dict.fromkeys(absent))
         if missing:
             raise MissingColumnError(
                 f"table {table_of(table).name} needs {', '.join(missing)}, which the file lacks"
