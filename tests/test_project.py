@@ -38,6 +38,7 @@ def test_help(name: str) -> None:
     assert max(map(len, text.splitlines())) <= 120
     pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.rst"))
     assert f"specprod-load {name}" in pages, "no page of the documentation names the command"
+    assert f"specprod-load {name}``" in (ROOT / "CHANGES.rst").read_text()
 
 
 def test_help_imports_nothing_heavy() -> None:
