@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -29,6 +30,15 @@ def unavailable(reason: str, *, required: bool) -> None:
     if required:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> Iterator[None]:
+    """Undo what --quiet and --verbose of one test's commands would mean for the next test."""
+    logger = logging.getLogger("specprod")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
