@@ -1,6 +1,6 @@
 """Time of ``specprod-load coeff-fix apply`` against the bare UPDATE … FROM of the same rows.
 
-    python bench/coeff.py [--database URL] [--rows 1000000] [--rounds 2]
+    python bench/coeff.py [--database URL] [--rows 1000000] [--rounds 3]
 
 Makes the table zpix, with all columns and indexes, and its patch, in which every row differs, twice in the same way: of
 one the rows are set by the bare statement, of the other by the fix, which also counts, checks and locks. The order
@@ -91,7 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--database", help="URL of a PostgreSQL database; SQLite by default")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     seconds: dict[str, list[float]] = {"bare": [], "fix": []}
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
