@@ -122,6 +122,9 @@ def build_indexes(
     key = ddl.primary_key(database, cls)
     _build(database, cls, [*([key] if key else []), *ddl.plain_indexes(database, cls)], retries)
     with database.begin() as connection:
+        if not database.is_postgresql:
+            # Some hundred rows of each index are enough to choose plans by.
+            connection.exec_driver_sql("PRAGMA analysis_limit = 1000")
         connection.exec_driver_sql(ddl.analyze(database, cls))
 
 

@@ -1,0 +1,98 @@
+"""Load time of a production into SQLite over a bare executemany of ready tuples plus the same indexes, in one run.
+
+The floor is a single process that has all tuples in memory before the clock starts, inserts them table by table, one
+transaction each, into the same tables under the same settings, and builds the same indexes.
+
+    python bench/sqlite.py [--root SAMPLE] [--tiles 30] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from specprod.database import connect, ddl
+from specprod.database.schema import TABLES
+from specprod.model import table_of
+
+
+def load(root: Path, path: Path) -> tuple[float, float]:
+    """Run the command as a process; return its wall time and its peak memory in MB."""
+    path.unlink(missing_ok=True)
+    command = ["specprod-load", "run", str(root), "--specprod", "sample", "--database", str(path), "--quiet"]
+    start = time.perf_counter()
+    child = subprocess.run(["/usr/bin/time", "-f", "%M", *command], check=True, capture_output=True, text=True)
+    return time.perf_counter() - start, int(child.stderr.split()[-1]) / 1024
+
+
+def floor(source: str, path: str, answer: multiprocessing.Queue[tuple[int, float, float]]) -> None:
+    """Insert the rows of a loaded database into a new one; answer with rows and the seconds of rows and of indexes."""
+    reading = sqlite3.connect(source)
+    rows = {cls: reading.execute(f'SELECT * FROM "{table_of(cls).name}"').fetchall() for cls in TABLES}
+    reading.close()
+    gc.disable()
+    Path(path).unlink(missing_ok=True)
+    with connect(path) as database, database.connect() as connection:
+        driver = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys = OFF")
+        driver.execute("PRAGMA threads = 2")
+        for cls in TABLES:
+            driver.execute(ddl.create_table(database, cls))
+        start = time.perf_counter()
+        for cls in TABLES:
+            places = ", ".join("?" * len(table_of(cls).columns))
+            driver.execute("BEGIN")
+            driver.executemany(f"INSERT INTO {database.name(cls)} VALUES ({places})", rows[cls])
+            driver.execute("COMMIT")
+        middle = time.perf_counter()
+        for cls in TABLES:
+            steps = [ddl.sky_index(database, cls), ddl.primary_key(database, cls), *ddl.plain_indexes(database, cls)]
+            for statement in (step[1] for step in steps if step):
+                driver.execute(statement)
+        end = time.perf_counter()
+    answer.put((sum(map(len, rows.values())), middle - start, end - middle))
+
+
+def main() -> int:
+    """Measure, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="a sample that is there already")
+    parser.add_argument("--tiles", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = options.root or Path(scratch) / "production"
+        if options.root is None:
+            size = ["--tiles", str(options.tiles), "--assigned", "4000", "--potential", "10000"]
+            subprocess.run(["specprod-load", "sample", str(root), *size], check=True, stdout=sys.stderr)
+        ratios = []
+        loaded, bare = Path(scratch) / "loaded.db", Path(scratch) / "bare.db"
+        for number in range(options.rounds):
+            wall, memory = load(root, loaded)
+            answer: multiprocessing.Queue[tuple[int, float, float]] = multiprocessing.Queue()
+            process = multiprocessing.Process(target=floor, args=(str(loaded), str(bare), answer))
+            process.start()
+            rows, inserting, indexing = answer.get()
+            process.join()
+            total = inserting + indexing
+            ratios.append(wall / total)
+            print(
+                f"round {number + 1}: {rows} rows; run {wall:.1f} s, {rows / wall:,.0f} rows/s, peak {memory:.0f} MB; "
+                f"floor {total:.1f} s (rows {inserting:.1f}, indexes {indexing:.1f}); ratio {wall / total:.2f}",
+                flush=True,
+            )
+        middle = statistics.median(ratios)
+        print(f"ratio of run over floor: median {middle:.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
