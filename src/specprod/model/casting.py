@@ -53,10 +53,12 @@ class Cast:
         """Say what is wrong with the first bad value, and how many there are."""
         if self.bad is None:
             return ""
-        value = np.asarray(source)[self.bad][0]
+        value = np.ma.masked_array(source)[self.bad][0]
         shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        # What stands below a mask is no value of the file.
+        found = "" if value is np.ma.masked else f": {str(shown)!r}"
         count = int(self.bad.sum())
-        return f"{self.reason}: {str(shown)!r}" + (f" (and {count - 1} more rows)" if count > 1 else "")
+        return f"{self.reason}{found}" + (f" (and {count - 1} more rows)" if count > 1 else "")
 
 
 def text_array(value: str | npt.ArrayLike) -> Array:
@@ -131,8 +133,9 @@ def cast(
     else:
         raise ValueRejectedError(f"cannot be read as {dtype}")
     if mask is not None:
-        result.bad = mask if result.bad is None else result.bad | mask
-        result.reason = result.reason or "no value"
+        other = None if result.bad is None else result.bad & ~mask
+        result.bad = mask if other is None else other | mask
+        result.reason = "no value" if other is None or not other.any() else f"no value, or {result.reason}"
     return result
 
 
