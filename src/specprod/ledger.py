@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -198,6 +198,28 @@ class LoadLedger:
             options=_options(load),
         )
         self._loaded[item.table_name or "", item.file or ""].append(item)
+
+    def record_tile(
+        self, connection: Connection, tileid: int, counts: Mapping[str, Any], files: Iterable[Path]
+    ) -> None:
+        """Record a tile, in the transaction in which all of it is loaded.
+
+        Parameters
+        ----------
+        connection : sqlalchemy.Connection
+        tileid : int
+        counts : mapping
+            What became of its rows, by table.
+        files : iterable of path
+            From which it was loaded.
+        """
+        storage = self.storage.bound(connection)
+        done = {"state": State.DONE, "started": present(), "completed": present()}
+        names = [self.file_name(path) for path in files]
+        tile = storage.create_pipeline_result(self.execution, f"tile {tileid}", input_data={"files": names}, **done)
+        for table, changes in counts.items():
+            values = {name: int(value) for name, value in vars(changes).items()}
+            storage.create_task_execution(tile, table, input_data=values, **done)
 
     def finish(self, load: FileLoad, reader: TableReader) -> None:
         """End a file: compare its checksum with the one that it claims."""

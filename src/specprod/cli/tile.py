@@ -156,7 +156,7 @@ def _load(
         production=dataclasses.asdict(tree.production),
         setting=configuration.get("results.storage"),
         retries=rule,
-    ):
+    ) as ledger:
         if not tileids:
             chosen = [tileid for tileid, _ in select_tiles(observations.tiles_file)]
             tileids = changed_tiles(target, chosen, observations)
@@ -170,6 +170,7 @@ def _load(
                 source=photometry_source(tree, source),
                 workers=configuration.get("loading.workers"),
                 retries=rule,
+                record=ledger.record_tile,
             )
         )
         changes = update_primary(database=target, retries=rule) if primary else {}
