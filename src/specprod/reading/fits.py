@@ -32,6 +32,17 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def _number(header: Mapping[str, Any], keyword: str, default: Any) -> Any:
+    """Read a number of a header; fitsio gives 2**63, the zero of unsigned 64-bit integers, as text."""
+    value = header.get(keyword, default)
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    raise FormatError(f"{keyword} is no number: {value!r}")
+
+
 class _Column:
     """Where a column stands in a row, and how its bytes become values."""
 
@@ -44,9 +55,9 @@ class _Column:
         self.code = match[2]
         self.repeat = int(match[1] or 1)
         self.width = (self.repeat + 7) // 8 if self.code == "X" else self.repeat * _WIDTHS[self.code]
-        self.scale = header.get(f"TSCAL{number}", 1)
-        self.zero = header.get(f"TZERO{number}", 0)
-        self.null = header.get(f"TNULL{number}")
+        self.scale = _number(header, f"TSCAL{number}", 1)
+        self.zero = _number(header, f"TZERO{number}", 0)
+        self.null = _number(header, f"TNULL{number}", None)
 
     @property
     def dtype(self) -> tuple[Any, ...] | str:
