@@ -20,6 +20,7 @@ from specprod.errors import ConstraintError, FormatError
 from specprod.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, Progress
 from specprod.model import table_of
 from specprod.model.converting import Columns, Converter
+from specprod.reading.fits import add
 from specprod.reading.tables import TableReader, open_table
 from specprod.rejecting import RejectFile, existing_keys, key_texts, name_row, repeated
 
@@ -205,6 +206,8 @@ class Loader:
             piece = Piece(first, last)
             for begin in range(first, last, slice_rows):
                 chunk = reader.read(begin, min(begin + slice_rows, last))
+                if self.ledger.keeps_checksums and reader.adds_checksums:
+                    piece.checksum = add(piece.checksum, reader.checksum_of(chunk))
                 kept = chunk
                 if load.row_filter is not None:
                     # A filter may ask the database.
@@ -215,7 +218,7 @@ class Loader:
                 if rows:
                     piece.rows += rows
                     piece.prepared.append(writer.prepare(columns))
-            if self.ledger.keeps_checksums:
+            if self.ledger.keeps_checksums and not reader.adds_checksums:
                 piece.checksum = reader.checksum(first, last)
             yield piece
 

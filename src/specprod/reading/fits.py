@@ -132,6 +132,8 @@ class FitsTable(TableReader):
     MissingFileError, FormatError, MissingHDUError
     """
 
+    adds_checksums = True
+
     def __init__(self, path: Path, hdu: str | int | tuple[str, ...]) -> None:
         self._wanted = hdu if isinstance(hdu, tuple) else (hdu,)
         self.path, self.hdu = path, " or ".join(map(str, self._wanted))
@@ -243,6 +245,16 @@ class FitsTable(TableReader):
         sizes = [min(_BLOCK, end - first) for first in range(position, end, _BLOCK)]
         return datasum(chain(blocks, (self._stream.read(size) for size in sizes)))
 
+    def checksum_of(self, chunk: Chunk) -> int:
+        """Compute the share of a chunk that was read from this table, from the bytes in memory."""
+        if not isinstance(chunk, FitsChunk):
+            return self.checksum(chunk.start, chunk.start + chunk.size)
+        data = np.ascontiguousarray(chunk.raw).view(np.uint8)
+        before = chunk.start * self._dtype.itemsize % 4
+        # Up to the next whole word, and the words from there on.
+        first = (4 - before) % 4
+        return add(datasum([bytes(before) + data[:first].tobytes()]), datasum([data[first:].data]))
+
     def datasum(self) -> int:
         """Compute the checksum of the data unit, as FITS defines DATASUM: the ones' complement sum of 32-bit words."""
         self._stream.seek(self._start)
@@ -253,12 +265,12 @@ class FitsTable(TableReader):
         self._stack.close()
 
 
-def datasum(blocks: Iterable[bytes]) -> int:
+def datasum(blocks: Iterable[bytes | memoryview]) -> int:
     """Sum blocks of bytes as the FITS keyword DATASUM does.
 
     Parameters
     ----------
-    blocks : iterable of bytes
+    blocks : iterable of bytes or memoryview
         All but the last must have a length that is a multiple of 4.
 
     Returns
@@ -268,7 +280,9 @@ def datasum(blocks: Iterable[bytes]) -> int:
     """
     total = 0
     for block in blocks:
-        padded = block + bytes(-len(block) % 4) if len(block) % 4 else block
+        if not len(block):
+            continue
+        padded = bytes(block) + bytes(-len(block) % 4) if len(block) % 4 else block
         total += int(np.add.reduce(np.frombuffer(padded, dtype=">u4"), dtype=np.uint64))
     return add(total)
 

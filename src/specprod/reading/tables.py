@@ -87,6 +87,8 @@ class TableReader(ABC):
     names: list[str]
     header: Mapping[str, Any]
     row_bytes: int
+    #: Whether the checksums of chunks add up to that of the rows that they cover.
+    adds_checksums: bool = False
 
     @abstractmethod
     def read(self, start: int, stop: int) -> Chunk:
@@ -121,6 +123,10 @@ class TableReader(ABC):
 
         The shares of ranges that cover the rows of a FITS table add up to its DATASUM; see `specprod.reading.fits.add`.
         """
+
+    def checksum_of(self, chunk: Chunk) -> int:
+        """Compute the share of a chunk that was read from this table."""
+        return self.checksum(chunk.start, chunk.start + chunk.size)
 
     @abstractmethod
     def datasum(self) -> int:
