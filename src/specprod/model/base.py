@@ -278,7 +278,11 @@ class SchemaMixin:
         converter = Converter(cls, column_names(data), given)
         # The length of a mapping is the number of its columns.
         size = len(data[converter.needed[0]]) if converter.needed else len(data)
-        numbers = np.arange(size) if row_index is None else np.asarray(row_index)
+        numbers = np.arange(size)
+        if row_index is not None:
+            index = np.asarray(row_index)
+            # numpy takes an empty list for one of floating-point numbers.
+            numbers = numbers[index if index.size else index.astype(np.int64)]
         rows = {name: data[name][numbers] for name in converter.needed} if converter.needed else numbers
         columns = converter.convert(rows, numbers)
         values = [python_values(array) for array in columns.values()]
