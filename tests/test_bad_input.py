@@ -176,16 +176,30 @@ def test_file(
     assert digests(database_target) == clean
 
 
-def test_unknown_survey_and_program(tree: Path, database_target: str, capsys: pytest.CaptureFixture[str]) -> None:
-    row = int(science(tree / ZPIX)[5])
-    for column, value in (("SURVEY", "nowhere"), ("PROGRAM", "dusk")):
-        original = (tree / ZPIX).read_bytes()
-        rewrite(tree / ZPIX, "ZCATALOG", lambda rows, c=column, v=value: set_value(rows, c, row, v))
-        assert run(tree, database_target, "--overwrite", "--yes") == 1
-        message = capsys.readouterr().err
-        assert f"HDU ZCATALOG, column {column}, row {row}: unknown name" in message
-        assert value in message
-        (tree / ZPIX).write_bytes(original)
+@pytest.mark.parametrize(("column", "value"), [("SURVEY", "nowhere"), ("PROGRAM", "dusk")])
+def test_unknown_survey_and_program(
+    column: str,
+    value: str,
+    tree: Path,
+    database_target: str,
+    undisturbed: dict[str, dict[str, tuple[int, str]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = int(science(tree / ZPIX)[50])
+    original = (tree / ZPIX).read_bytes()
+    rewrite(tree / ZPIX, "ZCATALOG", lambda rows: set_value(rows, column, row, value))
+    assert run(tree, database_target) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert f"zall-pix-sample.fits, HDU ZCATALOG, column {column}, row {row}: unknown name" in lines[0]
+    assert repr(value) in lines[0]
+    # The chunks of 40 rows of the file before that one are there, sky left out, and nothing of it.
+    assert digests(database_target)["zpix"][0] in {0, int(np.sum(science(tree / ZPIX) < row // 40 * 40))}
+    (tree / ZPIX).write_bytes(original)
+    assert run(tree, database_target) == 0, capsys.readouterr().err
+    assert (
+        digests(database_target) == undisturbed["postgresql" if database_target.startswith("postgresql") else "sqlite"]
+    )
 
 
 def test_key_that_the_database_has(tree: Path, database_target: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,6 +263,33 @@ def test_full_disk(
         subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
         assert run(tree, str(target)) == 0
         assert digests(str(target)) == undisturbed["sqlite"]
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_read_only_file(
+    tree: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, dict[str, tuple[int, str]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A database on a disk that cannot be written, whoever the user is."""
+    place = mounted(tmp_path, "64m")
+    try:
+        target = str(place / "specprod.db")
+        assert run(tree, target, "--stage", "exposures") == 0
+        before = digests(target)
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        capsys.readouterr()
+        assert run(tree, target) == 1
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        assert "specprod.db" in lines[0]
+        assert "read-only" in lines[0].lower() or "readonly" in lines[0].lower()
+        assert digests(target) == before
+        subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
+        assert run(tree, target) == 0
+        assert digests(target) == undisturbed["sqlite"]
     finally:
         subprocess.run(["umount", str(place)], check=True)
 
