@@ -193,6 +193,22 @@ def test_compressed_tables_are_named(tmp_path: Path, plain: Path) -> None:
         open_table(path, "ALL")
 
 
+def test_a_heap_that_is_not_there(tmp_path: Path, plain: Path) -> None:
+    """A header may claim any number of bytes after the rows; the checksum is of those that the file has."""
+    path = tmp_path / "heap.fits"
+    data = plain.read_bytes()
+    place = data.index(b"PCOUNT")
+    path.write_bytes(data[:place] + f"PCOUNT  = {10**15:>20}".ljust(80).encode() + data[place + 80 :])
+    rest = data[data.index(b"XTENSION") :]
+    with open_table(path, "ALL") as reader:
+        assert reader.read(0, ROWS)["I8"].tolist() == columns()["I8"].tolist()
+        size = (reader.nrows * reader.row_bytes + 2879) // 2880 * 2880
+        first = len(data) - len(rest) + rest.index(b"END".ljust(80)) // 2880 * 2880 + 2880
+        words = np.frombuffer(data[first : first + size], dtype=">u4")
+        assert add(reader.checksum(0, ROWS)) == add(*words.tolist())
+        assert reader.datasum() == datasum([data[first:]])
+
+
 def test_a_file_that_grows_shorter_while_it_is_read(tmp_path: Path, plain: Path) -> None:
     path = tmp_path / "table.fits"
     shutil.copy(plain, path)
