@@ -8,12 +8,15 @@ task (a file, or a range of its rows).
 from __future__ import annotations
 
 import dataclasses
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from specprod.errors import ValueRejectedError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,6 +30,7 @@ __all__ = [
     "TaskExecution",
     "TaskResult",
     "now",
+    "utc",
 ]
 
 
@@ -40,9 +44,18 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+# Values that are kept as JSON.
+_JSON = ("input_data", "versions")
+
+
 def now() -> datetime:
     """Give the present time, UTC."""
     return datetime.now(UTC)
+
+
+def utc(time: datetime) -> datetime:
+    """Give a time in UTC; one that has no zone is in UTC already."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 @dataclass
@@ -50,7 +63,7 @@ class Record:
     """What the four kinds of record have in common.
 
     Values are read and set by ``get_…()`` and ``set_…()``: by a method of that name where a storage defines one, else
-    by the property.
+    by the property; where there is neither, AttributeError is raised.
 
     Attributes
     ----------
@@ -66,7 +79,7 @@ class Record:
     id : int or None
         Number of the record, once it is stored.
     parent_id : int or None
-        That of the record to which it belongs.
+        That of the record to which it belongs; of a run, the run of which it is a part, where there is one.
     """
 
     kind: ClassVar[str] = "record"
@@ -98,8 +111,53 @@ class Record:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def values(self) -> dict[str, Any]:
-        """All values but the number of the record, by name."""
-        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "id"}
+        """All values but the number of the record, by name, as they are stored: times in UTC.
+
+        Raises
+        ------
+        ValueRejectedError
+            If data that are kept as JSON cannot be, such as NaN or a path.
+        """
+        values = {name: getattr(self, name) for name in self.names() if name != "id"}
+        for name, value in values.items():
+            if isinstance(value, datetime):
+                values[name] = utc(value)
+            elif name in _JSON:
+                try:
+                    json.dumps(value, allow_nan=False)
+                except (TypeError, ValueError) as error:
+                    raise ValueRejectedError(f"{self.kind} {self.name!r} is not JSON: {error}", column=name) from error
+        return values
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of all values."""
+        return [item.name for item in dataclasses.fields(cls)]
+
+    @classmethod
+    def check_filters(cls, filters: dict[str, Any]) -> None:
+        """Refuse filters on values that records of this kind do not have.
+
+        Raises
+        ------
+        TypeError
+            As for any argument that a function does not take.
+        """
+        for name in filters:
+            if name not in cls.names():
+                raise TypeError(f"{cls.kind} has no value {name!r} to select by; it has {', '.join(cls.names())}")
+
+    def number(self) -> int:
+        """Give the number of the record.
+
+        Raises
+        ------
+        ValueError
+            If it is not stored yet.
+        """
+        if self.id is None:
+            raise ValueError(f"{self.kind} {self.name!r} is not stored yet")
+        return self.id
 
 
 @dataclass
@@ -209,36 +267,60 @@ class PipelineStorage(ABC):
 
     @abstractmethod
     def save(self, record: Record) -> None:
-        """Store the present values of a record."""
+        """Store the present values of a record.
+
+        Raises
+        ------
+        ValueError
+            If it was never stored.
+        """
 
     @abstractmethod
     def select(self, cls: type[R], **filters: Any) -> Iterator[R]:
-        """Yield the records of a kind whose values equal those given, in the order in which they were created."""
+        """Yield the records of a kind whose values equal those given, in the order in which they were created.
+
+        Raises
+        ------
+        TypeError
+            If records of this kind do not have such a value.
+        """
 
     @abstractmethod
     def delete(self, cls: type[Record], **filters: Any) -> int:
         """Delete the records of a kind whose values equal those given, and return their number."""
 
-    def _new(self, cls: type[R], name: str, parent: Record | None, values: dict[str, Any]) -> R:
-        record = cls(name=name, parent_id=None if parent is None else parent.id, **values)
+    def _new(self, cls: type[R], name: str, parent: Record | None, input_data: Any, values: dict[str, Any]) -> R:
+        parent_id = None if parent is None else parent.number()
+        record = cls(name=name, parent_id=parent_id, input_data={} if input_data is None else input_data, **values)
         self.insert(record)
         return record
 
-    def create_pipeline_execution(self, name: str, **values: Any) -> PipelineExecution:
-        """Store a new run of a pipeline."""
-        return self._new(PipelineExecution, name, None, values)
+    def create_pipeline_execution(
+        self,
+        name: str,
+        input_data: Any = None,
+        *,
+        parent: PipelineExecution | None = None,
+        **values: Any,
+    ) -> PipelineExecution:
+        """Store a new run of a pipeline, perhaps as a part of another run."""
+        return self._new(PipelineExecution, name, parent, input_data, values)
 
-    def create_pipeline_result(self, execution: PipelineExecution, name: str, **values: Any) -> PipelineResult:
+    def create_pipeline_result(
+        self, execution: PipelineExecution, name: str, input_data: Any = None, **values: Any
+    ) -> PipelineResult:
         """Store that a run begins with an object."""
-        return self._new(PipelineResult, name, execution, values)
+        return self._new(PipelineResult, name, execution, input_data, values)
 
-    def create_task_execution(self, result: PipelineResult, name: str, **values: Any) -> TaskExecution:
+    def create_task_execution(
+        self, result: PipelineResult, name: str, input_data: Any = None, **values: Any
+    ) -> TaskExecution:
         """Store that a task begins."""
-        return self._new(TaskExecution, name, result, values)
+        return self._new(TaskExecution, name, result, input_data, values)
 
-    def create_task_result(self, task: TaskExecution, name: str, **values: Any) -> TaskResult:
-        """Store what a task does, or did, for an object."""
-        return self._new(TaskResult, name, task, values)
+    def create_task_result(self, task: TaskExecution, name: str, input_data: Any = None, **values: Any) -> TaskResult:
+        """Store what a task does, or did, for an object; in its final state at once, if it is done."""
+        return self._new(TaskResult, name, task, input_data, values)
 
     def get_pipeline_executions(self, **filters: Any) -> Iterator[PipelineExecution]:
         """Yield runs."""

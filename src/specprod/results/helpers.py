@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import logging
 import os
 import platform
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -25,11 +26,15 @@ from specprod.results.base import (
 
 __all__ = [
     "counts_by_state",
+    "descendants",
+    "end_abandoned",
     "finish",
     "latest_execution",
     "masked",
+    "masked_data",
     "pipeline_execution",
     "pipeline_result",
+    "summary",
     "task_execution",
     "task_result",
     "unfinished",
@@ -37,13 +42,50 @@ __all__ = [
 
 R = TypeVar("R", bound=Record)
 
+logger = logging.getLogger(__name__)
+
 _PACKAGES = ("specprod", "astropy", "fitsio", "numpy", "psycopg", "sqlalchemy")
-_SECRET = re.compile(r"(?<=://)([^:/@\s]*):([^@\s]*)(?=@)|(password\s*=\s*)(\S+)", re.IGNORECASE)
+_WORDS = r"(?:password|passwd|pwd|secret|token)"
+# To the last @ of a word: somebody who forgets to encode one in a password must not find the rest of it stored.
+_IN_URL = re.compile(r"(?<=://)([^:/@\s]*):[^\s'\"]*(?=@)")
+_NAMED = re.compile(
+    rf"""({_WORDS}(?:\s*=|["']\s*:)\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&,;}}]+)""", re.IGNORECASE
+)
+_SECRET_KEY = re.compile(_WORDS, re.IGNORECASE)
+#: A message is for a line of a report; the whole of an error, such as a statement with its rows, is for the log.
+_LONGEST_MESSAGE = 500
 
 
 def masked(text: str) -> str:
-    """Hide passwords in URLs and connection strings."""
-    return _SECRET.sub(lambda found: f"{found[1]}:***" if found[1] is not None else f"{found[3]}***", text)
+    """Hide passwords in URLs and connection strings.
+
+    Examples
+    --------
+    >>> masked("postgresql://me:secret@host/db and password=secret")
+    'postgresql://me:***@host/db and password=***'
+    """
+    return _NAMED.sub(r"\1***", _IN_URL.sub(r"\1:***", text))
+
+
+def masked_data(data: Any) -> Any:
+    """Hide passwords in all texts of data as JSON has them, and whatever is named password, secret or token."""
+    if isinstance(data, str):
+        return masked(data)
+    if isinstance(data, Mapping):
+        return {
+            key: "***" if isinstance(value, str) and _SECRET_KEY.search(str(key)) else masked_data(value)
+            for key, value in data.items()
+        }
+    return [masked_data(item) for item in data] if isinstance(data, list | tuple) else data
+
+
+def _message(error: BaseException) -> str:
+    """Kind of an error and its text: one line, short, without secrets, and such as every database can hold."""
+    text = " ".join(str(error).replace("\0", "\\0").split())
+    text = masked(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    # Names of files that are not UTF-8 have characters that cannot be encoded.
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 
 def finish(storage: PipelineStorage, record: Record, error: BaseException | None = None) -> None:
@@ -52,9 +94,9 @@ def finish(storage: PipelineStorage, record: Record, error: BaseException | None
     if error is None:
         record.state = State.DONE
     else:
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        record.state = State.CANCELLED if interrupted else State.FAILED
-        record.message = masked(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        # KeyboardInterrupt, SystemExit and GeneratorExit are requests to stop, not faults.
+        record.state = State.FAILED if isinstance(error, Exception) else State.CANCELLED
+        record.message = _message(error)
     storage.save(record)
 
 
@@ -63,15 +105,26 @@ def _running(storage: PipelineStorage, record: R) -> Iterator[R]:
     try:
         yield record
     except BaseException as error:
-        # The failure itself must reach the caller, even if the storage is what failed.
-        with contextlib.suppress(Exception):
+        try:
             finish(storage, record, error)
+        except Exception as another:
+            # The failure itself must reach the caller, even if the storage is what failed.
+            logger.warning("%s %r failed, which cannot be recorded: %s", record.kind, record.name, _message(another))
         raise
     finish(storage, record)
 
 
 def _begun(values: dict[str, Any]) -> dict[str, Any]:
-    return {"state": State.RUNNING, "started": now(), **values}
+    begun = {"state": State.RUNNING, "started": now(), **values}
+    return begun | {"input_data": masked_data(begun["input_data"])} if begun.get("input_data") else begun
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a number that has no name.
+        return str(os.getuid())
 
 
 @contextlib.contextmanager
@@ -90,7 +143,7 @@ def pipeline_execution(
     **values
         Other values of the record, such as ``input_data``.
     """
-    facts = {"host": platform.node(), "user": getpass.getuser(), "pid": os.getpid()}
+    facts = {"host": platform.node(), "user": _user(), "pid": os.getpid()}
     facts |= {"versions": {package: version(package) for package in _PACKAGES}, "command": masked(command)}
     with _running(storage, storage.create_pipeline_execution(name, **_begun(facts | values))) as record:
         yield record
@@ -122,8 +175,8 @@ def task_result(storage: PipelineStorage, task: TaskExecution, name: str, **valu
 
 
 def latest_execution(storage: PipelineStorage, **filters: Any) -> PipelineExecution | None:
-    """Find the run that was begun last."""
-    return next(iter(reversed(list(storage.get_pipeline_executions(**filters)))), None)
+    """Find the run that was begun last, of those whose values equal those given."""
+    return next(iter(deque(storage.get_pipeline_executions(**filters), maxlen=1)), None)
 
 
 def unfinished(storage: PipelineStorage, execution: PipelineExecution) -> list[PipelineResult]:
@@ -131,6 +184,64 @@ def unfinished(storage: PipelineStorage, execution: PipelineExecution) -> list[P
     return [item for item in storage.get_pipeline_results(parent_id=execution.id) if item.state != State.DONE]
 
 
-def counts_by_state(records: Iterator[Record]) -> dict[str, int]:
+def counts_by_state(records: Iterable[Record]) -> dict[str, int]:
     """Count records by their state."""
     return dict(Counter(str(record.state) for record in records))
+
+
+def descendants(storage: PipelineStorage, execution: PipelineExecution) -> Iterator[Record]:
+    """Yield all records of a run: its results, their tasks, the results of these."""
+    parents = {execution.id}
+    for select in (storage.get_pipeline_results, storage.get_task_executions, storage.get_task_results):
+        # One query for a kind, whatever the number of parents.
+        children: list[Record] = [item for item in select() if item.parent_id in parents]
+        yield from children
+        parents = {item.id for item in children}
+
+
+def summary(storage: PipelineStorage, execution: PipelineExecution) -> dict[str, dict[str, int]]:
+    """Count the records of a run by their kind and state.
+
+    Returns
+    -------
+    dict
+        Such as ``{"pipeline_result": {"done": 3, "failed": 1}, "task_execution": {…}, "task_result": {…}}``.
+    """
+    counts: dict[str, Counter[str]] = {cls.kind: Counter() for cls in (PipelineResult, TaskExecution, TaskResult)}
+    for record in descendants(storage, execution):
+        counts[record.kind][str(record.state)] += 1
+    return {kind: dict(states) for kind, states in counts.items()}
+
+
+def end_abandoned(storage: PipelineStorage) -> list[PipelineExecution]:
+    """Mark the runs as failed whose process was killed, with all that they had under way.
+
+    They are those that are running by their records, on this machine, in a process that is no more. They ended when
+    the last of their records did.
+
+    Returns
+    -------
+    list of PipelineExecution
+        The runs that were marked.
+    """
+    found = storage.get_pipeline_executions(state=str(State.RUNNING), host=platform.node())
+    abandoned = [run for run in found if run.pid is not None and not _alive(run.pid)]
+    for run in abandoned:
+        records = list(descendants(storage, run))
+        times = [time for item in (run, *records) for time in (item.started, item.completed) if time]
+        for record in (*(item for item in records if item.state == State.RUNNING), run):
+            record.state = State.FAILED
+            record.message = f"Killed: process {run.pid} ended without a word"
+            record.completed = max(times, default=None)
+            storage.save(record)
+    return abandoned
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import sqlalchemy as sa
@@ -11,7 +11,8 @@ from sqlalchemy import BigInteger, DateTime, ForeignKey, Integer, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from specprod.database.failures import Retries
-from specprod.results.base import PipelineStorage, Record, State
+from specprod.errors import DatabaseError
+from specprod.results.base import PipelineStorage, Record, State, utc
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -20,6 +21,8 @@ __all__ = ["OrmPipelineResultsStorage", "ResultsBase"]
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
+
+_DONE = sa.text("state = 'done'")
 
 
 class ResultsBase(DeclarativeBase):
@@ -50,7 +53,7 @@ class PipelineExecution(_Common, ResultsBase):
     __tablename__ = "pipeline_execution"
     __table_args__ = ({"comment": "Runs of commands"},)
 
-    parent_id: Mapped[int | None] = mapped_column(Integer, sort_order=-8, comment="Unused")
+    parent_id: Mapped[int | None] = mapped_column(Integer, sort_order=-8, comment="The run of which it is a part")
     command: Mapped[str] = mapped_column(Text, comment="Words of the command")
     versions: Mapped[Any] = mapped_column(sa.JSON, comment="Versions of packages")
     host: Mapped[str] = mapped_column(Text, comment="Machine")
@@ -85,8 +88,18 @@ class TaskResult(_Common, ResultsBase):
 
     __tablename__ = "task_result"
     __table_args__ = (
+        sa.Index("ix_task_result_file", "table_name", "file", "first_row"),
         # Two loaders cannot load the same rows, whatever becomes of their locks: the second one's record is refused.
-        sa.Index("ix_task_result_unique", "table_name", "file", "first_row", unique=True),
+        # What failed or was cancelled may be there as often as it was tried.
+        sa.Index(
+            "ix_task_result_unique",
+            "table_name",
+            "file",
+            "first_row",
+            unique=True,
+            postgresql_where=_DONE,
+            sqlite_where=_DONE,
+        ),
         {"comment": "Ranges of rows of files that were loaded, each written with its rows"},
     )
 
@@ -108,6 +121,7 @@ class TaskResult(_Common, ResultsBase):
 
 
 _TABLES: dict[str, sa.Table] = {table.name: table for table in ResultsBase.metadata.sorted_tables}
+_INSERTS = {name: sa.insert(table).returning(table.c.id) for name, table in _TABLES.items()}
 
 
 class OrmPipelineResultsStorage(PipelineStorage):
@@ -153,32 +167,45 @@ class OrmPipelineResultsStorage(PipelineStorage):
         return type(self)(self.database, connection)
 
     def insert(self, record: Record) -> None:
-        """Store a new record and set its number."""
-        table = _TABLES[record.kind]
-        statement = sa.insert(table).values(record.values()).returning(table.c.id)
-        record.id = self._run(lambda connection: connection.execute(statement).scalar_one())
+        """Store a new record and set its number, by one statement."""
+        values = record.values()
+        statement = _INSERTS[record.kind]
+        record.id = self._run(lambda connection: connection.execute(statement, values).scalar_one())
 
     def save(self, record: Record) -> None:
-        """Store the present values of a record."""
+        """Store the present values of a record.
+
+        Raises
+        ------
+        ValueError
+            If it was never stored.
+        DatabaseError
+            If it is not there any more.
+        """
         table = _TABLES[record.kind]
-        statement = sa.update(table).where(table.c.id == record.id).values(record.values())
-        self._run(lambda connection: connection.execute(statement))
+        statement = sa.update(table).where(table.c.id == record.number()).values(record.values())
+        if not self._run(lambda connection: connection.execute(statement).rowcount):
+            raise DatabaseError(f"{record.kind} {record.id} ({record.name!r}) is not in the database any more")
 
     def select(self, cls: type[R], **filters: Any) -> Iterator[R]:
         """Yield the records of a kind whose values equal those given."""
+        cls.check_filters(filters)
         table = _TABLES[cls.kind]
         query = sa.select(table).filter_by(**filters).order_by(table.c.id)
-        for row in self._run(lambda connection: connection.execute(query).mappings().all()):
-            values = dict(row)
-            for name in ("started", "completed"):
-                # SQLite keeps no zone; all times are UTC.
-                if values[name] is not None and values[name].tzinfo is None:
-                    values[name] = values[name].replace(tzinfo=UTC)
-            yield cls(**{**values, "state": State(values["state"])})
+        return (_record(cls, row) for row in self._run(lambda connection: connection.execute(query).mappings().all()))
 
     def delete(self, cls: type[Record], **filters: Any) -> int:
         """Delete the records of a kind whose values equal those given."""
+        cls.check_filters(filters)
         table = _TABLES[cls.kind]
         conditions = [table.c[name] == value for name, value in filters.items()]
         statement = sa.delete(table).where(*conditions)
         return self._run(lambda connection: int(connection.execute(statement).rowcount))
+
+
+def _record(cls: type[R], row: Mapping[Any, Any]) -> R:
+    values = {str(name): value for name, value in row.items()}
+    for name in ("started", "completed"):
+        # SQLite keeps no zone, and PostgreSQL gives that of the session.
+        values[name] = None if values[name] is None else utc(values[name])
+    return cls(**{**values, "state": State(values["state"])})
