@@ -91,6 +91,8 @@ def test_texts() -> None:
     found, message = bad_of(np.array(["é" * 6, ""]), "S", 5)
     assert found == [0]
     assert message.startswith("text longer than the 5 characters of the column: 'éééééé'")
+    found, message = bad_of(np.array(["x" * 5000]), "S", 5)
+    assert len(message) < 150
     found, message = bad_of(np.array([b"b0", b"q7", b"b0 "]), "S", 2, ["b0", "r0"])
     assert found == [1]
     assert message == "unknown name, expected one of b0, r0: 'q7'"

@@ -15,7 +15,7 @@ from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specprod.errors import FormatError, MissingFileError, MissingHDUError, ValueRejectedError
+from specprod.errors import FormatError, InputError, MissingFileError, MissingHDUError, ValueRejectedError
 from specprod.reading.fits import add, datasum, read_header
 from specprod.reading.tables import open_table
 
@@ -190,6 +190,18 @@ def test_compressed_tables_are_named(tmp_path: Path, plain: Path) -> None:
     with fitsio.FITS(str(path), "rw") as file:
         file["ALL"].write_key("ZTABLE", True)
     with pytest.raises(FormatError, match="funpack"):
+        open_table(path, "ALL")
+
+
+@pytest.mark.parametrize("keyword", ["NAXIS1", "NAXIS2", "TFIELDS"])
+@pytest.mark.parametrize("value", ["", "nothing", "'1'", "1.5", "-1"])
+def test_sizes_that_are_none(keyword: str, value: str, tmp_path: Path, plain: Path) -> None:
+    path = tmp_path / "sizes.fits"
+    data = plain.read_bytes()
+    place = data.index(keyword.encode(), data.index(b"XTENSION"))
+    path.write_bytes(data[:place] + f"{keyword:8}= {value:>20}".ljust(80).encode() + data[place + 80 :])
+    # CFITSIO takes most of these for the end of the file.
+    with pytest.raises(InputError, match=r"sizes\.fits(, HDU ALL)?: (no HDU ALL|NAXIS2 is None, expected a number)"):
         open_table(path, "ALL")
 
 

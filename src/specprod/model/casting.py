@@ -29,6 +29,11 @@ _KINDS = {
 }
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """Cut a text off that is too long for a message."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 @dataclass
 class Cast:
     """Values of the database's type, and which of them violate a rule.
@@ -56,7 +61,7 @@ class Cast:
         value = np.ma.masked_array(source)[self.bad][0]
         shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         # What stands below a mask is no value of the file.
-        found = "" if value is np.ma.masked else f": {str(shown)!r}"
+        found = "" if value is np.ma.masked else f": {shortened(str(shown))!r}"
         count = int(self.bad.sum())
         return f"{self.reason}{found}" + (f" (and {count - 1} more rows)" if count > 1 else "")
 

@@ -146,6 +146,13 @@ class FitsTable(TableReader):
     def _error(self, message: str) -> FormatError:
         return FormatError(message, file=self.path, hdu=self.hdu)
 
+    def _count(self, keyword: str) -> int:
+        """Take a number out of the header; CFITSIO lets some pass that are none."""
+        value = self.header.get(keyword)
+        if not isinstance(value, int):
+            raise self._error(f"{keyword} is {value!r}, expected a number")
+        return value
+
     def _inspect(self, plain: Path) -> None:
         """Find the HDU, its columns and its place in the file."""
         with plain.open("rb") as stream:
@@ -168,9 +175,9 @@ class FitsTable(TableReader):
         if self.header.get("ZTABLE"):
             raise self._error("a compressed table (ZTABLE); unpack it first with funpack")
         self._start = offsets["data_start"]
-        self._size = int(self.header["NAXIS2"])
+        self._size = self._count("NAXIS2")
         self._columns, width = self._read_columns()
-        if width != int(self.header["NAXIS1"]):
+        if width != self._count("NAXIS1"):
             raise self._error(f"the columns take {width} bytes a row, but NAXIS1 is {self.header['NAXIS1']}")
         self._dtype = np.dtype(
             {
@@ -191,7 +198,7 @@ class FitsTable(TableReader):
     def _read_columns(self) -> tuple[dict[str, _Column], int]:
         columns: dict[str, _Column] = {}
         offset = 0
-        for number in range(1, int(self.header["TFIELDS"]) + 1):
+        for number in range(1, self._count("TFIELDS") + 1):
             try:
                 name = str(self.header[f"TTYPE{number}"]).strip()
                 item = _Column(name, str(self.header[f"TFORM{number}"]), offset, self.header, number)
