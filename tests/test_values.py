@@ -268,7 +268,8 @@ def test_split_files_and_primary_spectra(kind: str, request: pytest.FixtureReque
             [
                 science(Table.read(p, hdu="ZCATALOG", mask_invalid=False))["TARGETID", "Z"]
                 for p in catalogs.glob(pattern)
-            ]
+            ],
+            metadata_conflicts="silent",
         )
         rows = read(target, table)
         assert sorted(row["targetid"] for row in rows) == sorted(np.asarray(data["TARGETID"]).tolist())
