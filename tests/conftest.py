@@ -41,6 +41,15 @@ def _levels() -> Iterator[None]:
     logger.setLevel(level)
 
 
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """Commands that tests call in their own process set the level of the log; the next test starts anew."""
+    logger = logging.getLogger("specprod")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A throw-away PostgreSQL server with q3c."""
