@@ -58,6 +58,11 @@ class Int128(TypeDecorator[int]):
     impl = Numeric(39, 0)
     cache_ok = True
 
+    @property
+    def python_type(self) -> type[int]:
+        """What Python sees, which SQLAlchemy 2.0 does not take from the type argument."""
+        return int
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the type of the column for a dialect."""
         return dialect.type_descriptor(String(39) if dialect.name == "sqlite" else Numeric(39, 0))
