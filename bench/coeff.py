@@ -12,6 +12,7 @@ Exit status 1 if the fix takes more than 1.2 times as long as the statement, aft
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -82,9 +83,12 @@ def fixed(database: Database, patches: Database, rows: int) -> float:
 
 
 def settle(database: Database) -> None:
+    """Have the disk done with the rows just made."""
     if database.is_postgresql:
         with database.connect() as connection, connection.execution_options(isolation_level="AUTOCOMMIT") as free:
             free.exec_driver_sql("CHECKPOINT")
+    else:
+        os.sync()
 
 
 def main() -> int:

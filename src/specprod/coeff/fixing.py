@@ -93,6 +93,7 @@ class _Fixer:
         self.production = table_of(self.fix.production)
         self.patch = self._placed(self.fix.patch)
         self.backup = self._placed(self.fix.backup)
+        self._match = self.production.c.id == self.patch.c.id
 
     def _placed(self, cls: type[SchemaMixin]) -> sa.Table:
         table = table_of(cls)
@@ -120,13 +121,22 @@ class _Fixer:
             connection.exec_driver_sql(f"LOCK TABLE {self.patches.name(self.fix.patch)} IN SHARE MODE")
 
     def counts(self, connection: Connection) -> PatchCounts:
-        """Count the rows; of the joined ones, the indexes of the ids are all that is read."""
-        tables = (self.production, self.patch, self._joined)
-        return PatchCounts(self.name, *(self.rows(connection, table) for table in tables))
+        """Count the rows; of the joined ones, the indexes of the ids are all that is read.
+
+        A patch usually has the order of its table. SQLite then finds the rows of one id also by their number, which
+        takes it half of the time: so it does in all that follows, if that is so of every row.
+        """
+        production, patch = (self.rows(connection, table) for table in (self.production, self.patch))
+        if connection.dialect.name == "sqlite" and production == patch:
+            numbered = self._match & sa.text(f"{self.production.name}.rowid = {self.patch.name}.rowid")
+            if self.rows(connection, self.production.join(self.patch, numbered)) == production:
+                self._match = numbered
+                return PatchCounts(self.name, production, patch, production)
+        return PatchCounts(self.name, production, patch, self.rows(connection, self._joined))
 
     @property
     def _joined(self) -> sa.Join:
-        return self.production.join(self.patch, self.production.c.id == self.patch.c.id)
+        return self.production.join(self.patch, self._match)
 
     @staticmethod
     def rows(connection: Connection, table: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> int:
@@ -142,7 +152,7 @@ class _Fixer:
         create_tables(self.patches, connection, [self.fix.backup])
         names = ["id", *COEFFICIENTS]
         old = sa.select(*(self.production.c[name] for name in names)).where(
-            self.production.c.id == self.patch.c.id, _differ(self.production, self.patch)
+            self._match, _differ(self.production, self.patch)
         )
         connection.execute(self.backup.insert().from_select(names, old))
         key = ddl.primary_key(self.patches, self.fix.backup)
@@ -152,10 +162,11 @@ class _Fixer:
 
     def copy_from(self, connection: Connection, source: sa.Table) -> int:
         """Set the coefficients of the rows that differ from another table's, and return the number of rows."""
+        match = self._match if source is self.patch else self.production.c.id == source.c.id
         statement = (
             sa.update(self.production)
             .values({name: source.c[name] for name in COEFFICIENTS})
-            .where(self.production.c.id == source.c.id, _differ(self.production, source))
+            .where(match, _differ(self.production, source))
         )
         return int(connection.execute(statement).rowcount)
 
