@@ -1,8 +1,8 @@
 """Load time of a production into PostgreSQL over the server's own floor for the same tables, in one run.
 
-The floor is what the server alone needs, on one connection: COPY BINARY of the same rows from files that it reads
-itself, then primary keys and indexes, the indexes of the sky and CLUSTER, and the references, in the order in which a
-schema that was made with its indexes is clustered at last. The user of the database must be allowed to write files on
+The floor is what the server alone needs, on one connection: COPY BINARY of the same rows, in the order of the
+production's files, from files that it reads itself, then primary keys and indexes, the indexes of the sky and CLUSTER,
+and the references, in the order in which a schema that was made with its indexes is clustered at last. The user of the database must be allowed to write files on
 the server.
 
     python bench/postgresql.py --database postgresql://postgres@localhost/test [--tiles 30] [--rounds 3]
@@ -20,10 +20,16 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from specprod.configuration import load_configuration
 from specprod.database import Database, ddl
 from specprod.database.connection import connect
+from specprod.database.keys import build_key
 from specprod.database.schema import TABLES, create_tables, drop_tables
-from specprod.model import table_of
+from specprod.load import setup_db
+from specprod.loading import Loader
+from specprod.model import Photometry, table_of
+from specprod.production import STAGES, stage_loads
+from specprod.reading.production import ProductionTree
 
 
 def load(root: Path, url: str, schema: str) -> tuple[float, float]:
@@ -39,8 +45,14 @@ def load(root: Path, url: str, schema: str) -> tuple[float, float]:
     return time.perf_counter() - start, int(child.stderr.split()[-1]) / 1024
 
 
-def dump(database: Database, directory: Path) -> int:
-    """Write the tables of a loaded schema to files of the server; return the number of rows."""
+def dump(database: Database, root: Path, directory: Path) -> int:
+    """Load the rows alone, and write them, not clustered yet, to files of the server; return their number."""
+    setup_db(database=database, overwrite=True)
+    tree = ProductionTree(root, load_configuration(environ={}).production("sample"))
+    for stage in STAGES:
+        if stage == "targetphot":
+            build_key(database, Photometry)
+        Loader(database).load_all(stage_loads(stage, tree, database))
     rows = 0
     with database.begin() as connection:
         for cls in TABLES:
@@ -93,9 +105,8 @@ def main() -> int:
         Path(scratch).chmod(0o755)
         files.chmod(0o777)
         ratios = []
-        load(root, options.database, "bench_load")
-        with connect(options.database, schema="bench_load") as database:
-            rows = dump(database, files)
+        with connect(options.database, schema="bench_floor") as database:
+            rows = dump(database, root, files)
         for number in range(options.rounds):
             wall, memory = load(root, options.database, "bench_load")
             with connect(options.database, schema="bench_floor") as database:

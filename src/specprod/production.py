@@ -101,7 +101,8 @@ class NewTargets:
         targetid, first = np.unique(chunk["TARGETID"].astype(np.int64), return_index=True)
         new = ~contained(self._known, targetid)
         if new.any():
-            self._known = np.union1d(self._known, targetid[new])
+            fresh = targetid[new]
+            self._known = np.insert(self._known, np.searchsorted(self._known, fresh), fresh)
         return np.sort(first[new]).astype(np.int64)
 
 

@@ -50,16 +50,18 @@ def update_primary(database: Database, cls: type[SchemaMixin], connection: sa.Co
     table = table_of(cls)
     best = (sa.case((table.c.zwarn == 0, 0), else_=1), table.c.tsnr2_lrg.desc(), table.c.id)
     group = sa.case((table.c.survey == "main", "main"), (table.c.survey.in_(_GROUPS["sv"] or ()), "sv"), else_="other")
-    computed: list[sa.ColumnElement[Any]] = [table.c.id.label("key")]
+    # A row is found again by its place, which is shorter than its id and in the order of the table.
+    place: sa.ColumnElement[Any] = sa.literal_column(f"{table.name}.{'ctid' if database.is_postgresql else 'rowid'}")
+    computed: list[sa.ColumnElement[Any]] = [place.label("place")]
     for prefix, surveys in _GROUPS.items():
         partition = [table.c.targetid] if surveys is None else [table.c.targetid, group]
         count = sa.func.count().over(partition_by=partition)
         first = sa.func.row_number().over(partition_by=partition, order_by=best) == 1
         inside = sa.true() if surveys is None else table.c.survey.in_(surveys)
-        computed.append(sa.case((inside, count), else_=0).label(f"{prefix}_nspec"))
+        computed.append(sa.cast(sa.case((inside, count), else_=0), sa.SmallInteger).label(f"{prefix}_nspec"))
         computed.append(sa.and_(inside, first).label(f"{prefix}_primary"))
     new = sa.select(*computed).subquery("new")
     names = [f"{prefix}_{what}" for prefix in _GROUPS for what in ("nspec", "primary")]
     changed = sa.or_(*(table.c[name].is_distinct_from(new.c[name]) for name in names))
-    statement = sa.update(table).values({name: new.c[name] for name in names}).where(table.c.id == new.c.key, changed)
+    statement = sa.update(table).values({name: new.c[name] for name in names}).where(place == new.c.place, changed)
     return int(connection.execute(statement).rowcount)
