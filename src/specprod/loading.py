@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -119,6 +120,8 @@ class Loader:
         self.retries = retries or Retries()
         self.progress: Progress = progress or NoProgress()
         self._stopped = threading.Event()
+        # SQLite has one writer, and what reads keeps it from the end of its transaction: the two threads take turns.
+        self._turn = contextlib.nullcontext() if database.is_postgresql else threading.RLock()
 
     def stop(self) -> None:
         """Let all loads end after the chunk that they are at."""
@@ -155,14 +158,13 @@ class Loader:
         dict of FileLoad to Counts
         """
         totals: dict[FileLoad, Counts] = {}
-        pieces = self._all_pieces(loads)
-        # The sqlite3 module takes the interpreter's lock for each value: a thread beside it would slow both down.
-        for load, piece in prefetched(pieces) if self.database.is_postgresql else pieces:
+        for load, piece in prefetched(self._all_pieces(loads)):
             if self._stopped.is_set():
                 break
             if isinstance(piece, TableReader):
                 totals.setdefault(load, Counts())
-                self.ledger.finish(load, piece)
+                with self._turn:
+                    self.ledger.finish(load, piece)
             else:
                 counts = self._write(load, writer_for(self.database, load.table), piece)
                 totals[load] = totals.get(load, Counts()) + counts
@@ -171,7 +173,8 @@ class Loader:
 
     def _all_pieces(self, loads: Iterable[FileLoad]) -> Iterator[tuple[FileLoad, Piece | TableReader]]:
         """Yield the pieces of each file, and its reader at the end."""
-        for load in loads:
+        remaining = iter(loads)
+        while (load := self._next(remaining)) is not None:
             if self.ledger.complete(load):
                 logger.info("%s: %s is loaded already", load.path, table_of(load.table).name)
                 continue
@@ -188,13 +191,19 @@ class Loader:
                 writer = writer_for(self.database, load.table)
                 if reader.nrows == 0:
                     raise FormatError("the table has no rows", file=load.path, hdu=reader.hdu)
-                start = self.retries.run(partial(self.ledger.begin, load, reader), f"begin of {load.path.name}")
+                with self._turn:
+                    start = self.retries.run(partial(self.ledger.begin, load, reader), f"begin of {load.path.name}")
                 self.progress.start(load, reader.nrows - start)
                 for piece in self._pieces(load, reader, converter, writer, start):
                     yield load, piece
             converter.report()
             yield load, reader
             logger.info("%s: %s done in %.1f s", load.path, table_of(load.table).name, time.monotonic() - start_time)
+
+    def _next(self, loads: Iterator[FileLoad]) -> FileLoad | None:
+        """Give the next file; to know it may take a look into the database."""
+        with self._turn:
+            return next(loads, None)
 
     def _pieces(
         self, load: FileLoad, reader: TableReader, converter: Converter, writer: Writer, start: int
@@ -210,8 +219,11 @@ class Loader:
                     piece.checksum = add(piece.checksum, reader.checksum_of(chunk))
                 kept = chunk
                 if load.row_filter is not None:
-                    # A filter may ask the database.
-                    kept = chunk.take(self.retries.run(partial(load.row_filter, chunk), f"filter of {load.path.name}"))
+                    # Whether a row is new, only the database knows.
+                    with self._turn if load.only_new else contextlib.nullcontext():
+                        kept = chunk.take(
+                            self.retries.run(partial(load.row_filter, chunk), f"filter of {load.path.name}")
+                        )
                 columns, places = converter.convert_rows(kept, kept.rows, piece.rejects if self.rejects else None)
                 columns = self._without_repeated(load, reader, columns, places, piece)
                 rows = len(next(iter(columns.values())))
@@ -230,7 +242,7 @@ class Loader:
         bad = repeated(columns[key], piece.keys)
         there = np.zeros(bad.size, dtype=np.bool_)
         if self.rejects is not None and not load.only_new and bad.size:
-            with self.database.connect() as connection:
+            with self._turn, self.database.connect() as connection:
                 if not missing_key(self.database, connection, load.table):
                     there = existing_keys(self.database, connection, load.table, columns[key])
         for mask, reason in (
@@ -276,7 +288,8 @@ class Loader:
             # Before the commit: after a crash a line may stand twice in the file, but none is lost.
             self.rejects.add(load, piece.rejects.rows)
         try:
-            return self.retries.run(transaction, f"chunk of {load.path.name}, rows {piece.first} to {piece.last}")
+            with self._turn:
+                return self.retries.run(transaction, f"chunk of {load.path.name}, rows {piece.first} to {piece.last}")
         except ConstraintError as error:
             raise self._named(load, piece, error) from error
 

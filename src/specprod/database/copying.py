@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Table
 
+from specprod.database.grouping import groups_of_equal_lengths
 from specprod.identifiers import INT128, decimal_digits
 from specprod.model.casting import text_lengths
 from specprod.model.converting import Columns, database_dtype
@@ -99,23 +100,16 @@ class BinaryPacker:
 
     def _with_texts(self, rows: npt.NDArray[Any], texts: list[npt.NDArray[Any]]) -> Iterator[memoryview]:
         """Append the texts, one piece for each distinct set of their lengths."""
-        lengths = np.stack([text_lengths(values) for values in texts], axis=1)
-        key = np.zeros(rows.size, dtype=np.int64)
-        for length in lengths.T:
-            key = key * (int(length.max(initial=0)) + 1) + length
-        _, first, inverse, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
-        order = np.argsort(inverse.ravel(), kind="stable")
         fixed = rows.view(f"V{self._dtype.itemsize}")
-        ends = np.cumsum(counts)
-        for row, start, end in zip(first, ends - counts, ends, strict=True):
+        for chosen, lengths in groups_of_equal_lengths([text_lengths(values) for values in texts]):
             fields: list[tuple[Any, ...]] = [("fixed", f"V{self._dtype.itemsize}")]
-            for i, length in enumerate(lengths[row].tolist()):
+            for i, length in enumerate(lengths):
                 fields.append((f"length {i}", ">i4"))
                 fields += [(f"text {i}", f"V{length}")] if length else []
-            piece = np.empty(end - start, dtype=fields)
-            chosen = slice(None) if counts.size == 1 else order[start:end]
-            piece["fixed"] = fixed[chosen]
-            for i, length in enumerate(lengths[row].tolist()):
+            these = fixed[chosen]
+            piece = np.empty(these.size, dtype=fields)
+            piece["fixed"] = these
+            for i, length in enumerate(lengths):
                 piece[f"length {i}"] = length
                 if length:
                     piece[f"text {i}"] = texts[i][chosen].astype(f"S{length}").view(f"V{length}")

@@ -94,6 +94,6 @@ def writer_for(database: Database, cls: type[SchemaMixin]) -> Writer:
         from specprod.database.postgresql import CopyWriter
 
         return CopyWriter(database, cls)
-    from specprod.database.sqlite import TupleWriter
+    from specprod.database.sqlite import PageWriter
 
-    return TupleWriter(database, cls)
+    return PageWriter(database, cls)
