@@ -33,21 +33,12 @@ def unavailable(reason: str, *, required: bool) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _levels() -> Iterator[None]:
-    """Undo what --quiet and --verbose of one test's commands would mean for the next test."""
+def _log_level() -> Iterator[None]:
+    """Undo what --quiet and --verbose of the commands of other tests, and of their fixtures, mean for this one."""
     logger = logging.getLogger("specprod")
-    level = logger.level
+    logger.setLevel(logging.NOTSET)
     yield
-    logger.setLevel(level)
-
-
-@pytest.fixture(autouse=True)
-def log_level() -> Iterator[None]:
-    """Commands that tests call in their own process set the level of the log; the next test starts anew."""
-    logger = logging.getLogger("specprod")
-    level = logger.level
-    yield
-    logger.setLevel(level)
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

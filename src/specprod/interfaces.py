@@ -67,8 +67,8 @@ class Piece:
         Its rows in the file, `last` not included.
     rows : int
         How many of them are to be written.
-    prepared : object
-        What the writer takes.
+    prepared : list of (int, list of memoryview)
+        What the writer takes: numbers of rows, and their bytes.
     rejects : Rejects
         Rows that violate a rule.
     checksum : int
@@ -80,11 +80,16 @@ class Piece:
     first: int
     last: int
     rows: int = 0
-    prepared: list[Any] = field(default_factory=list)
+    prepared: list[tuple[int, list[memoryview]]] = field(default_factory=list)
     rejects: Rejects = field(default_factory=Rejects)
     checksum: int = 0
     keys: list[npt.NDArray[Any]] = field(default_factory=list)
     places: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+    @property
+    def bytes(self) -> int:
+        """Size of what is to be written."""
+        return sum(part.nbytes for _, parts in self.prepared for part in parts)
 
 
 class Progress(Protocol):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,48 +36,77 @@ T = TypeVar("T")
 #: Bytes of a file that are converted at a time.
 SLICE = 8 << 20
 
-_END = object()
+#: Bytes that are ready to be written from which on a load does not read ahead.
+_AHEAD = 8 << 20
 
 
-def prefetched(items: Iterator[T], ahead: int = 1) -> Iterator[T]:
-    """Run an iterator in a thread of its own, at most `ahead` items before the consumer.
+def prefetched(items: Iterator[T], size: Callable[[T], int] = lambda _: 1, most: int = 1) -> Iterator[T]:
+    """Run an iterator in a thread of its own, some items before the consumer.
 
-    Memory is bounded by this: besides the item that the consumer has, there are at most `ahead` others, the one that is
-    being made included. An exception of the iterator is raised here; when the consumer leaves, the thread ends.
+    Memory is bounded by this: the thread goes on as long as the items that it has made, and that the consumer has not
+    taken yet, have less than a certain size. An exception of the iterator is raised here; when the consumer leaves, the
+    thread ends.
+
+    Parameters
+    ----------
+    items : iterator
+    size : callable
+        Size of an item; by default each counts 1.
+    most : int
+        Total size from which on the thread waits.
     """
-    ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    places = threading.Semaphore(ahead)
-    stopped = threading.Event()
+    ready: deque[tuple[T | None, BaseException | None]] = deque()
+    changed = threading.Condition()
+    sizes = 0
+    stopped = False
 
     def produce() -> None:
+        nonlocal sizes
+        failure = None
         try:
-            while True:
-                places.acquire()
-                if stopped.is_set():
-                    return
-                item = next(items, _END)
-                ready.put((None, item))
-                if item is _END:
-                    return
+            for item in items:
+                with changed:
+                    ready.append((item, None))
+                    sizes += size(item)
+                    changed.notify()
+                    del item
+                    while sizes >= most and not stopped:
+                        changed.wait()
+                    if stopped:
+                        return
         except BaseException as error:
-            ready.put((error, _END))
+            failure = error
+        with changed:
+            ready.append((None, failure))
+            changed.notify()
 
     thread = threading.Thread(target=produce, name="reader", daemon=True)
     thread.start()
     try:
         while True:
-            error, item = ready.get()
-            if error is not None:
+            with changed:
+                while not ready:
+                    changed.wait()
+                item, error = ready.popleft()
+                if item is not None:
+                    sizes -= size(item)
+                changed.notify()
+            if item is not None:
+                yield item
+                del item
+            elif error is not None:
                 raise error
-            if item is _END:
+            else:
                 return
-            places.release()
-            yield item
-            del item
     finally:
-        stopped.set()
-        places.release()
+        with changed:
+            stopped = True
+            changed.notify()
         thread.join()
+
+
+def _size(piece: Piece | TableReader) -> int:
+    return piece.bytes if isinstance(piece, Piece) else 0
 
 
 class Loader:
@@ -120,8 +149,6 @@ class Loader:
         self.retries = retries or Retries()
         self.progress: Progress = progress or NoProgress()
         self._stopped = threading.Event()
-        # SQLite has one writer, and what reads keeps it from the end of its transaction: the two threads take turns.
-        self._turn = contextlib.nullcontext() if database.is_postgresql else threading.RLock()
 
     def stop(self) -> None:
         """Let all loads end after the chunk that they are at."""
@@ -158,12 +185,12 @@ class Loader:
         dict of FileLoad to Counts
         """
         totals: dict[FileLoad, Counts] = {}
-        for load, piece in prefetched(self._all_pieces(loads)):
+        for load, piece in prefetched(self._all_pieces(loads), lambda item: _size(item[1]), _AHEAD):
             if self._stopped.is_set():
                 break
             if isinstance(piece, TableReader):
                 totals.setdefault(load, Counts())
-                with self._turn:
+                with self.database.turn:
                     self.ledger.finish(load, piece)
             else:
                 counts = self._write(load, writer_for(self.database, load.table), piece)
@@ -191,7 +218,7 @@ class Loader:
                 writer = writer_for(self.database, load.table)
                 if reader.nrows == 0:
                     raise FormatError("the table has no rows", file=load.path, hdu=reader.hdu)
-                with self._turn:
+                with self.database.turn:
                     start = self.retries.run(partial(self.ledger.begin, load, reader), f"begin of {load.path.name}")
                 self.progress.start(load, reader.nrows - start)
                 for piece in self._pieces(load, reader, converter, writer, start):
@@ -202,7 +229,7 @@ class Loader:
 
     def _next(self, loads: Iterator[FileLoad]) -> FileLoad | None:
         """Give the next file; to know it may take a look into the database."""
-        with self._turn:
+        with self.database.turn:
             return next(loads, None)
 
     def _pieces(
@@ -220,7 +247,7 @@ class Loader:
                 kept = chunk
                 if load.row_filter is not None:
                     # Whether a row is new, only the database knows.
-                    with self._turn if load.only_new else contextlib.nullcontext():
+                    with self.database.turn if load.only_new else contextlib.nullcontext():
                         kept = chunk.take(
                             self.retries.run(partial(load.row_filter, chunk), f"filter of {load.path.name}")
                         )
@@ -242,7 +269,7 @@ class Loader:
         bad = repeated(columns[key], piece.keys)
         there = np.zeros(bad.size, dtype=np.bool_)
         if self.rejects is not None and not load.only_new and bad.size:
-            with self._turn, self.database.connect() as connection:
+            with self.database.turn, self.database.connect() as connection:
                 if not missing_key(self.database, connection, load.table):
                     there = existing_keys(self.database, connection, load.table, columns[key])
         for mask, reason in (
@@ -288,7 +315,7 @@ class Loader:
             # Before the commit: after a crash a line may stand twice in the file, but none is lost.
             self.rejects.add(load, piece.rejects.rows)
         try:
-            with self._turn:
+            with self.database.turn:
                 return self.retries.run(transaction, f"chunk of {load.path.name}, rows {piece.first} to {piece.last}")
         except ConstraintError as error:
             raise self._named(load, piece, error) from error

@@ -195,7 +195,7 @@ def load_production(
     """Load a production, or some stages of it, into tables that are there already.
 
     Stages that do not depend on each other, and the indexes of tables that are complete, are worked on side by side. In
-    SQLite, which has one writer, they follow each other.
+    SQLite, which has one writer, only one of them writes, while the others read files and convert.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def load_production(
     ------
     InputError, DatabaseError, LedgerError
     """
-    warn_without_q3c(database)
+    loader.retries.run(partial(warn_without_q3c, database), "search for q3c")
     summaries: list[TableSummary] = []
     loads: list[Job] = []
     finishes: list[Job] = []
@@ -239,8 +239,17 @@ def load_production(
         # Versions are written with the exposures.
         finishes.append(_finishing(database, Version, ("load exposures tile",), loader.retries, cluster=None)[0])
     # What is ready to be finished goes before what is to be loaded: both cores of the server have work from then on.
-    run_jobs([*finishes, *loads, *references], workers if database.is_postgresql else 1, loader.stop)
+    finishes, references = ([_in_turn(job, database) for job in jobs] for jobs in (finishes, references))
+    run_jobs([*finishes, *loads, *references], workers, loader.stop)
     return summaries
+
+
+def _in_turn(job: Job, database: Database) -> Job:
+    def work() -> None:
+        with database.turn:
+            job.work()
+
+    return replace(job, work=work)
 
 
 def _finishing(
@@ -340,21 +349,23 @@ def _load_group(
 ) -> None:
     """Load the tables of a group, and note what was done."""
     start = time.monotonic()
-    if stage == "exposures":
-        names = tree.production
-        versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
-        loader.retries.run(partial(load_versions, *versions, database=database), "versions")
-    if stage == "targetphot":
-        # Whether a TARGETID is there is asked of this key.
-        build_key(database, Photometry, loader.retries)
     reloaded: dict[type[SchemaMixin], int] = {}
-    for cls in group if loader.reload else ():
-        files = _files_of(cls, tree, database)
-        reloaded[cls] = reload_table(database, cls, files, loader.ledger, loader.retries)
+    with database.turn:
+        if stage == "exposures":
+            names = tree.production
+            versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
+            loader.retries.run(partial(load_versions, *versions, database=database), "versions")
+        if stage == "targetphot":
+            # Whether a TARGETID is there is asked of this key.
+            build_key(database, Photometry, loader.retries)
+        for cls in group if loader.reload else ():
+            files = _files_of(cls, tree, database)
+            reloaded[cls] = reload_table(database, cls, files, loader.ledger, loader.retries)
     done = loader.load_all(load for load in _STAGES[stage].loads(tree, database) if load.table in group)
     for cls, summary in zip(group, summaries, strict=True):
         if cls in (Ztile, Zpix) and not tree.redshifts(summary.table)[1]:
-            loader.retries.run(partial(update_primary, database, cls), f"primary spectra of {summary.table}")
+            with database.turn:
+                loader.retries.run(partial(update_primary, database, cls), f"primary spectra of {summary.table}")
         summary.rows = sum(counts.inserted for load, counts in done.items() if load.table is cls)
         summary.rows += reloaded.get(cls, 0)
         summary.seconds = time.monotonic() - start

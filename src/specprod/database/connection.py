@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -78,12 +79,18 @@ class Database:
     ----------
     engine : sqlalchemy.engine.Engine
         Statements on the tables of `specprod.model` go to the schema of this database.
+    turn : context manager
+        What threads of a load hold while they use the database. SQLite has one writer, whose transaction cannot end
+        while others read, so that there they take turns; in PostgreSQL this does nothing.
     """
 
     def __init__(self, url: URL, schema: str | None = None) -> None:
         self.url = url
         self.is_postgresql = url.get_backend_name() == "postgresql"
         self.schema = (schema or "public") if self.is_postgresql else None
+        self.turn: contextlib.AbstractContextManager[Any] = (
+            contextlib.nullcontext() if self.is_postgresql else threading.RLock()
+        )
         options: dict[str, Any] = {}
         if self.is_postgresql:
             options["connect_args"] = {"application_name": "specprod"}

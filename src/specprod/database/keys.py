@@ -121,6 +121,10 @@ def build_indexes(
     _build_sky_index(database, cls, cluster, retries)
     key = ddl.primary_key(database, cls)
     _build(database, cls, [*([key] if key else []), *ddl.plain_indexes(database, cls)], retries)
+    retries.run(lambda: _analyze(database, cls), f"statistics of {table_of(cls).name}")
+
+
+def _analyze(database: Database, cls: type[SchemaMixin]) -> None:
     with database.begin() as connection:
         if not database.is_postgresql:
             # Some hundred rows of each index are enough to choose plans by.
