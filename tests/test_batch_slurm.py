@@ -228,26 +228,44 @@ def test_a_failed_stage_stops_the_chain_and_a_second_submission_resumes(slurm, j
     assert rows(database) == loaded | {"pipeline_execution": loaded["pipeline_execution"] + 1}
 
 
-# Stands where the load command stands: fails for a tile as long as there is a file that says so, and notes what it was
-# asked to do, when it began and when it ended.
+# Calls the load command, and notes when it began, when it ended, and with which words.
 COMMAND = """\
 #!/bin/bash
 began=$(date +%s.%N)
-sleep 0.4
+"${LOAD}" "$@"
+status=$?
 echo "${began} $(date +%s.%N) $*" >> "${NOTES}/notes"
-[ ! -e "${NOTES}/fail-$3" ]
+exit ${status}
 """
 
 
 @pytest.fixture
 def load_command(tmp_path, slurm):
-    """Variables with which jobs find a load command that fails on demand, and the directory of its notes."""
+    """Variables with which jobs find a load command that notes its calls, and the directory of the notes."""
     directory = tmp_path / "bin"
     directory.mkdir()
     command = directory / "specprod-load"
     command.write_text(COMMAND)
     command.chmod(0o755)
-    return {"PATH": f"{directory}:{slurm.environ['PATH']}", "NOTES": str(tmp_path)}
+    path = slurm.environ["PATH"]
+    return {"PATH": f"{directory}:{path}", "LOAD": shutil.which("specprod-load", path=path), "NOTES": str(tmp_path)}
+
+
+@pytest.fixture
+def nightly(tmp_path, slurm):
+    """A production with seven tiles, its file of tiles, and the numbers in its order."""
+    root = tmp_path / "nightly"
+    size = ("--tiles", "7", "--assigned", "6", "--potential", "12")
+    slurm.ask("specprod-load", "sample", root, "--specprod", "daily", *size)
+    directories = (root / "spectro/redux/daily/tiles/cumulative").iterdir()
+    tileids = sorted(int(directory.name) for directory in directories)
+    tiles = tmp_path / "tiles.csv"
+    tiles.write_text("TILEID,LASTNIGHT,EFFTIME_SPEC\n" + "".join(f"{tile},20210101,9.0\n" for tile in tileids))
+    return root, tiles, tileids
+
+
+TILES = "SELECT DISTINCT tileid FROM daily.ztile ORDER BY tileid"
+PRIMARY = "SELECT targetid, count(*) FILTER (WHERE zcat_primary) FROM daily.ztile GROUP BY targetid"
 
 
 def notes(variables):
@@ -257,26 +275,30 @@ def notes(variables):
 
 
 @pytest.mark.parametrize("csh", [False, True], ids=["bash", "csh"])
-def test_an_array_of_tiles(slurm, job_dir, tmp_path, load_command, csh):
-    tiles = tmp_path / "tiles.csv"
-    tiles.write_text(
-        "TILEID,LASTNIGHT,EFFTIME_SPEC\n" + "".join(f"{tile},20210{tile},9.0\n" for tile in range(101, 108))
-    )
+def test_an_array_of_tiles(slurm, job_dir, server, load_command, nightly, csh):
+    root, tiles, tileids = nightly
+    name = f"array_{csh}".lower()
+    url = server.create_database(name)
     options = BatchOptions(
         email="ada@example.org",
-        root=tmp_path,
+        root=root,
         specprod="daily",
         job_dir=job_dir,
         csh=csh,
         tiles_file=tiles,
         array=True,
         limit=2,
-        configuration=configuration(**{"database.hostname": "localhost"}),
+        configuration=configuration(**{"database.url": url}),
     )
     suffix = "csh" if csh else "sh"
-    first, array, last = (f"load_specprod_tile_daily_{part}.{suffix}" for part in (101, "array1", 107))
+    parts = (tileids[0], "array1", tileids[-1])
+    first, array, last = (f"load_specprod_tile_daily_{part}.{suffix}" for part in parts)
     write_scripts(prepare_template(options), job_dir)
-    Path(load_command["NOTES"], "fail-104").touch()
+    # The fourth tile fails because its file is cut short.
+    fourth = tileids[3]
+    (broken,) = root.glob(f"target/**/fiberassign-{fourth:06}.fits*")
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
 
     jobs = submit(slurm, job_dir, "load_specprod_tile_daily", **load_command)
     assert list(jobs) == [first, array, last]
@@ -289,49 +311,56 @@ def test_an_array_of_tiles(slurm, job_dir, tmp_path, load_command, csh):
     )
     assert again.returncode == 1
     assert "is queued or running already" in again.stderr
-    slurm.finish()
+    slurm.finish(120)
     loads = notes(load_command)
-    assert loads[0][2].split()[2] == "101"
-    assert sorted(words.split()[2] for _, _, words in loads) == ["101", "102", "103", "104", "105", "106"]
-    assert [words.split()[2] for _, _, words in loads if "--overwrite" in words] == ["101"]
+    tried = [int(words.split()[2]) for _, _, words in loads]
+    assert tried[0] == tileids[0]
+    assert sorted(tried) == tileids[:-1]
+    assert [words.split()[2] for _, _, words in loads if "--overwrite" in words] == [str(tileids[0])]
     between = loads[1:]
     at_once = [sum(began <= moment < ended for began, ended, _ in between) for moment, _, _ in between]
     assert max(at_once) == 2
     assert sorted(path.name for path in job_dir.glob(f"*.{suffix}")) == sorted([array, last])
+    assert [tile for (tile,) in server.execute(TILES, name)] == [tile for tile in tileids[:-1] if tile != fourth]
 
-    Path(load_command["NOTES"], "fail-104").unlink()
+    broken.write_bytes(whole)
     jobs = submit(slurm, job_dir, "load_specprod_tile_daily", **load_command)
     assert list(jobs) == [array, last]
-    slurm.finish()
-    assert [words.split()[2] for _, _, words in notes(load_command)[6:]] == ["104", "107"]
+    slurm.finish(120)
+    assert [int(words.split()[2]) for _, _, words in notes(load_command)[6:]] == [fourth, tileids[-1]]
     assert notes(load_command)[-1][2].endswith(" --primary")
+    assert [tile for (tile,) in server.execute(TILES, name)] == tileids
+    assert {count for _, count in server.execute(PRIMARY, name)} == {1}
     assert list(job_dir.glob(f"*.{suffix}")) == []
     assert slurm.ask(SUBMIT, job_dir / "load_specprod_tile_daily.jobs") == ""
 
 
-def test_the_next_tiles_only(slurm, job_dir, tmp_path, load_command):
-    tiles = tmp_path / "tiles.csv"
-    tiles.write_text("TILEID,LASTNIGHT,EFFTIME_SPEC\n" + "".join(f"{tile},20210101,9.0\n" for tile in (9, 5, 7)))
+def test_the_next_tiles_only(slurm, job_dir, server, load_command, nightly):
+    root, tiles, (first, second, third, *_) = nightly
+    tiles.write_text(
+        "TILEID,LASTNIGHT,EFFTIME_SPEC\n" + "".join(f"{tile},20210101,9.0\n" for tile in (third, first, second))
+    )
+    url = server.create_database("next")
     options = BatchOptions(
         email="ada@example.org",
-        root=tmp_path,
+        root=root,
         specprod="daily",
-        schema="mine",
         job_dir=job_dir,
         tiles_file=tiles,
-        configuration=configuration(**{"database.hostname": "localhost", "batch.profile": "plain"}),
+        configuration=configuration(**{"database.url": url, "batch.profile": "plain"}),
     )
     write_scripts(prepare_template(options), job_dir)
-    jobs = submit(slurm, job_dir, "load_specprod_tile_mine", "--next", "2", **load_command)
-    assert list(jobs) == ["load_specprod_tile_mine_9.sh", "load_specprod_tile_mine_5.sh"]
+    jobs = submit(slurm, job_dir, "load_specprod_tile_daily", "--next", "2", **load_command)
+    assert list(jobs) == [f"load_specprod_tile_daily_{tile}.sh" for tile in (third, first)]
     slurm.finish()
-    jobs = submit(slurm, job_dir, "load_specprod_tile_mine", "--next", "2", **load_command)
-    assert list(jobs) == ["load_specprod_tile_mine_7.sh"]
+    assert server.execute(TILES, "next") == [(tile,) for tile in sorted([third, first])]
+    jobs = submit(slurm, job_dir, "load_specprod_tile_daily", "--next", "2", **load_command)
+    assert list(jobs) == [f"load_specprod_tile_daily_{second}.sh"]
     slurm.finish()
-    url = "postgresql://desi_admin@localhost/desi"
-    common = f"--specprod daily --schema mine --database {url}"
+    assert server.execute(TILES, "next") == [(tile,) for tile in sorted([third, first, second])]
+    common = f"--specprod daily --schema daily --database {url}"
     assert [words for _, _, words in notes(load_command)] == [
-        f"tile {tmp_path} 9 {common} --overwrite --yes",
-        f"tile {tmp_path} 5 {common}",
-        f"tile {tmp_path} 7 {common} --primary",
+        f"tile {root} {third} {common} --overwrite --yes",
+        f"tile {root} {first} {common}",
+        f"tile {root} {second} {common} --primary",
     ]

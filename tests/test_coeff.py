@@ -26,6 +26,8 @@ from specprod.database.schema import TABLES
 from specprod.errors import ConfigurationError, MissingColumnError, ValueRejectedError
 from support.server import Server
 
+pytestmark = pytest.mark.compat
+
 SQL = Path(__file__).parents[1] / "data" / "coeff_patch.sql"
 CATALOGUES = {"zpix": "zall-pix-sample", "ztile": "zall-tilecumulative-sample"}
 PROGRAMS = {"backup": 1, "bright": 2, "dark": 3, "other": 4, "dark1b": 5, "bright1b": 6}
@@ -350,6 +352,29 @@ def test_load_of_another_file(target: str, sample_root: Path, capsys: pytest.Cap
 
 
 # Check, apply, undo
+
+
+def test_patch_in_another_order(patched: str, execute: Statements, capsys: pytest.CaptureFixture[str]) -> None:
+    right = whole(execute, "zpix")
+    (changed, _) = spoil(execute)
+    wrong = whole(execute, "zpix")
+    execute("CREATE TABLE {c}turned AS SELECT * FROM {c}zpixpatch")
+    execute("DELETE FROM {c}zpixpatch")
+    execute("INSERT INTO {c}zpixpatch SELECT * FROM {c}turned ORDER BY id DESC")
+    assert fix("apply", patched, "--table", "zpix", "--backup", "--json") == 0
+    assert output(capsys)[0]["changed"] == changed
+    assert whole(execute, "zpix") == right
+    assert fix("undo", patched, "--table", "zpix") == 0
+    assert whole(execute, "zpix") == wrong
+    # As many rows, but one of them belongs to none.
+    last = execute("SELECT max(id) FROM {c}zpixpatch")[0][0]
+    execute(f"UPDATE {{c}}zpixpatch SET id = '{int(last) + 1:039}' WHERE id = '{int(last):039}'")
+    capsys.readouterr()
+    assert fix("apply", patched, "--table", "zpix") == 1
+    assert (
+        f"{len(right)} rows, its patch {len(right)}, and {len(right) - 1} have the same id" in capsys.readouterr().err
+    )
+    assert whole(execute, "zpix") == wrong
 
 
 def test_fix_and_undo(patched: str, execute: Statements, capsys: pytest.CaptureFixture[str]) -> None:
