@@ -15,7 +15,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from specprod import connect
 from specprod.cli.main import main
+from specprod.model import Exposure, Tile
 
 pytestmark = pytest.mark.compat
 
@@ -104,3 +106,33 @@ def test_nothing_is_overwritten(faulty: Path, patched: Path, capsys: pytest.Capt
     assert main(["patch", str(faulty), str(patched), "--source", "jura", "--destination", "daily"]) != 0
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert {path.name: path.read_bytes() for path in patched.iterdir()} == before
+
+
+def test_patched_files_are_loaded_at_once(tmp_path: Path, database_target: str) -> None:
+    root, output = tmp_path / "tree", tmp_path / "patched"
+    size = ("--tiles", "2", "--assigned", "6", "--potential", "12")
+    assert main(["sample", str(root), "--specprod", "daily", "--faults", "--fault-tiles", "5", *size]) == 0
+    redux = root / "spectro/redux/daily"
+    tileids = sorted(int(path.name) for path in (redux / "tiles/cumulative").iterdir())
+    # One of the tiles with spectra has a fault as well, with which it would not load.
+    tiles = table(redux / "tiles-daily.csv")
+    tiles["SURVEY"][tiles["TILEID"] == tileids[0]] = "unknown"
+    tiles.write(redux / "tiles-daily.csv", format="ascii.csv", overwrite=True)
+    assert main(["patch", str(root), str(output), "--spectro-data", str(root / "spectro/data")]) == 0
+    before, after = pairs(root, output)["tiles"]
+    assert str(before["SURVEY"][before["TILEID"] == tileids[0]][0]) == "unknown"
+    words = [*map(str, tileids), "--specprod", "daily", "--schema", "daily", "--database", database_target]
+    (exposures,) = output.glob("exposures-daily-patched-with-jura-*.fits")
+    (tiles_file,) = output.glob("tiles-daily-patched-with-jura-*.csv")
+    files = ["--tiles-file", str(tiles_file), "--exposures-file", str(exposures)]
+    assert main(["tile", str(root), *words, *files]) == 0
+    with connect(database_target, schema="daily") as database, database.session() as session:
+        found = session.query(Tile.tileid, Tile.survey, Tile.exptime).order_by(Tile.tileid).all()
+        expids = dict(session.query(Exposure.expid, Exposure.mjd).tuples())
+    mine = after[np.isin(after["TILEID"], tileids)]
+    mine.sort("TILEID")
+    assert [tuple(item) for item in found] == list(zip(mine["TILEID"], mine["SURVEY"], mine["EXPTIME"], strict=True))
+    assert found[0].survey == "cmx"
+    rows = table(exposures, "EXPOSURES")
+    rows = rows[np.isin(rows["TILEID"], tileids) & (rows["EFFTIME_SPEC"] > 0)]
+    assert expids == dict(zip(rows["EXPID"].tolist(), rows["MJD"].tolist(), strict=True))
