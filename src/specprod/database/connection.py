@@ -199,7 +199,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     # Of a file that is made now: rows are wide, and pages of this size are written a sixth faster than the usual ones.
     connection.execute("PRAGMA page_size = 32768")
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA cache_size = -65536")
+    connection.execute("PRAGMA cache_size = -24576")
     connection.execute("PRAGMA temp_store = FILE")
 
 
