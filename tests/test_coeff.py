@@ -15,41 +15,30 @@ import fitsio
 import numpy as np
 import psycopg
 import pytest
-from astropy.table import Table
 
-from sample_files import objects
-from specprod import connect, load
+from specprod import connect
 from specprod.cli.main import main
-from specprod.coeff import ZpixPatch, ZtilePatch, copy_columns
 from specprod.database.locking import locked
-from specprod.database.schema import TABLES
-from specprod.errors import ConfigurationError, MissingColumnError, ValueRejectedError
+from support.coeff import CATALOGUES, COEFFICIENTS, extract, read_catalogues
 from support.server import Server
 
 pytestmark = pytest.mark.compat
 
 SQL = Path(__file__).parents[1] / "data" / "coeff_patch.sql"
-CATALOGUES = {"zpix": "zall-pix-sample", "ztile": "zall-tilecumulative-sample"}
 PROGRAMS = {"backup": 1, "bright": 2, "dark": 3, "other": 4, "dark1b": 5, "bright1b": 6}
 SURVEYS = {"cmx": 1, "special": 2, "sv1": 3, "sv2": 4, "sv3": 5, "main": 6}
-COEFFICIENTS = [f"coeff_{i}" for i in range(10)]
 
 Statements = Callable[..., list[tuple[Any, ...]]]
 
 
 @pytest.fixture(scope="module")
 def catalogues(sample_root: Path) -> dict[str, np.ndarray]:
-    """Rows of the catalogues that are not sky, by table."""
-    found = {table: next(sample_root.rglob(f"{name}.fits")) for table, name in CATALOGUES.items()}
-    return {table: objects(fitsio.read(str(path), ext="ZCATALOG")) for table, path in found.items()}
+    return read_catalogues(sample_root)
 
 
 @pytest.fixture(scope="module")
 def patch_files(sample_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    directory = tmp_path_factory.mktemp("patches") / "new"
-    words = ["coeff-fix", "extract", str(sample_root), "--specprod", "sample", "--output", str(directory)]
-    assert main(words) == 0
-    return [str(directory / f"{name}-coeff-patch.fits") for name in CATALOGUES.values()]
+    return extract(sample_root, tmp_path_factory.mktemp("patches") / "new")
 
 
 @pytest.fixture(scope="module")
@@ -161,141 +150,6 @@ def truth(catalogue: np.ndarray, table: str) -> dict[int, list[float]]:
     return found
 
 
-# Extraction
-
-
-@pytest.mark.parametrize("table", ["zpix", "ztile"])
-def test_patch_file(table: str, patch_files: list[str], catalogues: dict[str, np.ndarray]) -> None:
-    path = patch_files[list(CATALOGUES).index(table)]
-    catalogue = catalogues[table]
-    assert [hdu.get_extname() for hdu in fitsio.FITS(path)][1:] == ["COEFF_PATCH"]
-    patch = fitsio.read(path, ext="COEFF_PATCH")
-    keys = {"zpix": ["TARGETID", "SURVEY", "PROGRAM", "HEALPIX"], "ztile": ["TARGETID", "TILEID", "SPGRPVAL"]}[table]
-    assert list(patch.dtype.names) == [*keys, "DESINAME", *(name.upper() for name in COEFFICIENTS)]
-    for name in [*keys, "DESINAME"]:
-        np.testing.assert_array_equal(patch[name], catalogue[name])
-    for i in range(10):
-        np.testing.assert_array_equal(patch[f"COEFF_{i}"], catalogue["COEFF"][:, i])
-    assert not list(Path(path).parent.glob(".*"))
-
-
-def test_chunks_make_the_same_file(sample_root: Path, patch_files: list[str], tmp_path: Path) -> None:
-    words = ["--specprod", "sample", "--output", str(tmp_path), "--chunksize", "7"]
-    assert main(["coeff-fix", "extract", str(sample_root), *words]) == 0
-    for whole_file in patch_files:
-        pieces = tmp_path / Path(whole_file).name
-        np.testing.assert_array_equal(fitsio.read(str(pieces), ext=1), fitsio.read(whole_file, ext=1))
-
-
-def test_catalogues_of_each_survey_and_program(tmp_path: Path) -> None:
-    root = tmp_path / "tree"
-    sample = ["sample", str(root), "--tiles", "3", "--assigned", "12", "--potential", "20", "--split"]
-    assert main(sample) == 0
-    assert main(["coeff-fix", "extract", str(root), "--specprod", "sample", "--output", str(tmp_path)]) == 0
-    patch = fitsio.read(str(tmp_path / "zall-pix-sample-coeff-patch.fits"), ext="COEFF_PATCH")
-    files = sorted(root.rglob("zpix-*.fits"))
-    assert len(files) > 1
-    expected = set()
-    for path in files:
-        _, survey, program = path.stem.split("-")
-        for row in objects(fitsio.read(str(path), ext="ZCATALOG")):
-            expected.add((int(row["TARGETID"]), survey, program, *row["COEFF"].tolist()))
-    found = {
-        (int(row["TARGETID"]), str(row["SURVEY"]), str(row["PROGRAM"]), *(row[f"COEFF_{i}"] for i in range(10)))
-        for row in patch
-    }
-    assert found == expected
-
-
-def test_existing_file(sample_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["coeff-fix", "extract", str(sample_root), "--specprod", "sample", "--output", str(tmp_path)]
-    mine = tmp_path / "zall-tilecumulative-sample-coeff-patch.fits"
-    mine.write_text("mine")
-    assert main(words) == 2
-    assert "not overwritten" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == [mine.name]
-    assert mine.read_text() == "mine"
-    assert main([*words, "--overwrite", "--json"]) == 0
-    assert {item["table"] for item in output(capsys)} == {"zpix", "ztile"}
-
-
-def test_other_catalogues(
-    sample_root: Path, patch_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    catalogue, _ = fitsio.read(str(next(sample_root.rglob("zall-pix-sample.fits"))), ext="ZCATALOG", header=True)
-    catalogue["COEFF"] *= 2
-    fitsio.write(str(tmp_path / "zall-pix-sample.fits.gz"), catalogue, extname="ZCATALOG")
-    words = [str(sample_root), "--specprod", "sample", "--catalogues", str(tmp_path), "--output", str(tmp_path)]
-    assert main(["coeff-fix", "extract", *words]) == 1
-    assert "zall-tilecumulative-sample.fits: no such file" in capsys.readouterr().err
-    assert main(["coeff-fix", "extract", *words, "--table", "zpix"]) == 0
-    other = fitsio.read(str(tmp_path / Path(patch_files[0]).name), ext="COEFF_PATCH")
-    np.testing.assert_array_equal(other["COEFF_1"], 2 * fitsio.read(patch_files[0], ext="COEFF_PATCH")["COEFF_1"])
-
-
-def test_broken_catalogue(sample_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = tmp_path / "tree"
-    shutil.copytree(sample_root, root)
-    path = next(root.rglob("zall-pix-sample.fits"))
-    path.write_bytes(path.read_bytes()[:-30000])
-    words = ["--specprod", "sample", "--output", str(tmp_path / "out"), "--table", "zpix"]
-    assert main(["coeff-fix", "extract", str(root), *words]) == 1
-    assert "zall-pix-sample.fits" in capsys.readouterr().err
-    assert list((tmp_path / "out").glob("*")) == list((tmp_path / "out").glob(".*")) == []
-
-
-def test_copy_columns(catalogues: dict[str, np.ndarray]) -> None:
-    catalogue = Table(catalogues["ztile"])
-    names = list(catalogue["DESINAME"][:9:2])
-    del catalogue["DESINAME"]
-    before = catalogue.copy()
-    by_mask = copy_columns(catalogue, np.arange(len(catalogue)) % 2 == 0, "ztile")
-    by_index = copy_columns(catalogue, range(0, 10, 2), "ztile")
-    assert len(by_mask) == (len(catalogue) + 1) // 2
-    assert by_index.meta["EXTNAME"] == "COEFF_PATCH"
-    for table in (by_mask, by_index):
-        assert list(table["DESINAME"][:5]) == names
-        np.testing.assert_array_equal(table["COEFF_3"][:5], before["COEFF"][:9:2, 3])
-    assert len(copy_columns(catalogue, None, "ztile")) == len(catalogue)
-    assert catalogue.colnames == before.colnames
-    for name in before.colnames:
-        np.testing.assert_array_equal(catalogue[name], before[name])
-
-
-def test_copy_columns_of_wrong_catalogues(catalogues: dict[str, np.ndarray]) -> None:
-    catalogue = Table(catalogues["zpix"])
-    with pytest.raises(ConfigurationError, match="zpix, ztile"):
-        copy_columns(catalogue, None, "photometry")
-    with pytest.raises(MissingColumnError, match="TILEID"):
-        copy_columns(catalogue["TARGETID", "SPGRPVAL", "DESINAME", "COEFF"], None, "ztile")
-    short = catalogue.copy()
-    short["COEFF"] = short["COEFF"][:, :4]
-    with pytest.raises(ValueRejectedError, match="more than 4 elements"):
-        copy_columns(short, None, "zpix")
-    catalogue["SURVEY"][3] = "sv9"
-    with pytest.raises(ValueRejectedError, match="row 3"):
-        copy_columns(catalogue, None, "zpix")
-
-
-def test_objects(patch_files: list[str]) -> None:
-    zpix, ztile = (Table.read(path, hdu="COEFF_PATCH") for path in patch_files)
-    one = {name: zpix[name][:1] for name in zpix.colnames} | {"TARGETID": np.array([123456789])}
-    (pix,) = ZpixPatch.convert(Table(one), survey="main", program="dark")
-    # Check value of the survey's identifiers.
-    assert pix.id == 237684487653473477223012617493
-    assert (pix.survey, pix.program, pix.coeff_2) == ("main", "dark", zpix["COEFF_2"][0])
-    one = {name: ztile[name][:2] for name in ztile.colnames}
-    one |= {"TARGETID": np.array([1, 123456789]), "SPGRPVAL": np.array([1, 20220613])}
-    (tile,) = ZtilePatch.convert(Table(one), tileid=1234, night=20220601, row_index=[1])
-    assert tile.id == 33503513911740049863153959922673896725
-    assert (tile.tileid, tile.coeff_9) == (1234, ztile["COEFF_9"][1])
-
-
-def test_ten_tables() -> None:
-    assert len(TABLES) == 10
-    assert not {"zpixpatch", "ztilepatch", "zpixbackup", "ztilebackup"} & set(load.Base.metadata.tables)
-
-
 # Load
 
 
@@ -354,27 +208,66 @@ def test_load_of_another_file(target: str, sample_root: Path, capsys: pytest.Cap
 # Check, apply, undo
 
 
-def test_patch_in_another_order(patched: str, execute: Statements, capsys: pytest.CaptureFixture[str]) -> None:
-    right = whole(execute, "zpix")
-    (changed, _) = spoil(execute)
-    wrong = whole(execute, "zpix")
-    execute("CREATE TABLE {c}turned AS SELECT * FROM {c}zpixpatch")
-    execute("DELETE FROM {c}zpixpatch")
-    execute("INSERT INTO {c}zpixpatch SELECT * FROM {c}turned ORDER BY id DESC")
-    assert fix("apply", patched, "--table", "zpix", "--backup", "--json") == 0
-    assert output(capsys)[0]["changed"] == changed
-    assert whole(execute, "zpix") == right
-    assert fix("undo", patched, "--table", "zpix") == 0
-    assert whole(execute, "zpix") == wrong
-    # As many rows, but one of them belongs to none.
-    last = execute("SELECT max(id) FROM {c}zpixpatch")[0][0]
-    execute(f"UPDATE {{c}}zpixpatch SET id = '{int(last) + 1:039}' WHERE id = '{int(last):039}'")
-    capsys.readouterr()
-    assert fix("apply", patched, "--table", "zpix") == 1
-    assert (
-        f"{len(right)} rows, its patch {len(right)}, and {len(right) - 1} have the same id" in capsys.readouterr().err
-    )
-    assert whole(execute, "zpix") == wrong
+@pytest.fixture(params=["same order", "reversed", "two exchanged"])
+def ordered(request: pytest.FixtureRequest, patched: str, execute: Statements) -> str:
+    """A database whose patches were written anew, in the order of their tables and in others.
+
+    SQLite matches the rows by their number where all agree, else by id.
+    """
+    by = {
+        "same order": "number",
+        "reversed": "number DESC",
+        "two exchanged": "CASE number WHEN 1 THEN 2.5 ELSE number END",
+    }
+    place = "ctid" if patched.startswith("postgresql") else "rowid"
+    for table in CATALOGUES:
+        numbers = f"SELECT id, row_number() OVER (ORDER BY {place}) AS number FROM {{p}}{table}"
+        execute(f"CREATE TABLE {{c}}old AS SELECT * FROM {{c}}{table}patch")
+        execute(f"DELETE FROM {{c}}{table}patch")
+        execute(
+            f"INSERT INTO {{c}}{table}patch SELECT old.* FROM {{c}}old AS old JOIN ({numbers}) AS numbers "
+            f"ON old.id = numbers.id ORDER BY {by[request.param]}"
+        )
+        execute("DROP TABLE {c}old")
+        if place == "rowid":
+            rows, patch = (set(execute(f"SELECT rowid, id FROM {name}")) for name in (table, f"{table}patch"))
+            agree = {"same order": len(rows), "reversed": len(rows) % 2, "two exchanged": len(rows) - 2}
+            assert len(rows & patch) == agree[request.param]
+    return patched
+
+
+def test_any_order_of_the_patch(
+    ordered: str, execute: Statements, catalogues: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = {table: whole(execute, table) for table in CATALOGUES}
+    wrong_rows = spoil(execute)
+    wrong = {table: whole(execute, table) for table in CATALOGUES}
+    assert fix("apply", ordered, "--backup", "--json") == 0
+    done = output(capsys)
+    assert [item["changed"] for item in done] == [item["saved"] for item in done] == list(wrong_rows)
+    for table, catalogue in catalogues.items():
+        rows = execute(f"SELECT id, {', '.join(COEFFICIENTS)} FROM {{p}}{table}")
+        assert {int(key): list(values) for key, *values in rows} == truth(catalogue, table)
+    assert {table: whole(execute, table) for table in CATALOGUES} == right
+    assert fix("undo", ordered, "--json") == 0
+    assert [item["changed"] for item in output(capsys)] == list(wrong_rows)
+    assert {table: whole(execute, table) for table in CATALOGUES} == wrong
+
+
+def test_one_other_id_in_any_order(
+    ordered: str, execute: Statements, catalogues: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(execute)
+    before = {table: whole(execute, table) for table in CATALOGUES}
+    key = sorted(truth(catalogues["zpix"], "zpix"))[5]
+    execute(f"UPDATE {{c}}zpixpatch SET id = '{12:039}' WHERE id = '{key:039}'")
+    assert fix("apply", ordered, "--backup") == 1
+    rows = catalogues["zpix"].size
+    message = f"zpix has {rows} rows, its patch {rows}, and {rows - 1} have the same id"
+    assert message in capsys.readouterr().err
+    assert {table: whole(execute, table) for table in CATALOGUES} == before
+    assert fix("undo", ordered) == 1
+    assert "no backup" in capsys.readouterr().err
 
 
 def test_fix_and_undo(patched: str, execute: Statements, capsys: pytest.CaptureFixture[str]) -> None:

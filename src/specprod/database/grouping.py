@@ -18,7 +18,7 @@ def groups_of_equal_lengths(
     Parameters
     ----------
     fields : sequence of numpy.ndarray of int64, each of shape (n,)
-        Lengths of each variable field, row by row; at least one, and n must not be 0.
+        Lengths of each variable field, row by row; at least one field.
 
     Yields
     ------
@@ -30,7 +30,7 @@ def groups_of_equal_lengths(
     lengths = np.stack(fields, axis=1)
     key = np.zeros(len(lengths), dtype=np.int64)
     for length in lengths.T:
-        key = key * (int(length.max()) + 1) + length
+        key = key * (int(length.max(initial=0)) + 1) + length
     _, first, inverse, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     if counts.size == 1:
         yield slice(None), lengths[0].tolist()
