@@ -2,8 +2,8 @@
 
 The floor is what the server alone needs, on one connection: COPY BINARY of the same rows, in the order of the
 production's files, from files that it reads itself, then primary keys and indexes, the indexes of the sky and CLUSTER,
-and the references, in the order in which a schema that was made with its indexes is clustered at last. The user of the database must be allowed to write files on
-the server.
+and the references, in the order in which a schema that was made with its indexes is clustered at last. The user of the
+database must be allowed to write files on the server.
 
     python bench/postgresql.py --database postgresql://postgres@localhost/test [--tiles 30] [--rounds 3]
 """

@@ -10,8 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import fitsio
+import psycopg
 import pytest
 
+from sample_files import objects
 from specprod.batch import BatchOptions, prepare_template, write_scripts
 from specprod.configuration import load_configuration
 
@@ -253,9 +256,9 @@ def load_command(tmp_path, slurm):
 
 @pytest.fixture
 def nightly(tmp_path, slurm):
-    """A production with seven tiles, its file of tiles, and the numbers in its order."""
+    """A production with six tiles, its file of tiles, and the numbers in its order."""
     root = tmp_path / "nightly"
-    size = ("--tiles", "7", "--assigned", "6", "--potential", "12")
+    size = ("--tiles", "6", "--assigned", "6", "--potential", "12")
     slurm.ask("specprod-load", "sample", root, "--specprod", "daily", *size)
     directories = (root / "spectro/redux/daily/tiles/cumulative").iterdir()
     tileids = sorted(int(directory.name) for directory in directories)
@@ -264,8 +267,38 @@ def nightly(tmp_path, slurm):
     return root, tiles, tileids
 
 
-TILES = "SELECT DISTINCT tileid FROM daily.ztile ORDER BY tileid"
 PRIMARY = "SELECT targetid, count(*) FILTER (WHERE zcat_primary) FROM daily.ztile GROUP BY targetid"
+
+
+def ask(url, statement):
+    with psycopg.connect(url) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def counted(url):
+    """Number of rows of each tile, by table."""
+    tables = ("exposure", "ztile", "fiberassign", "potential")
+    return {table: dict(ask(url, f"SELECT tileid, count(*) FROM daily.{table} GROUP BY tileid")) for table in tables}
+
+
+def in_files(root, tileids):
+    """Number of rows that tiles have in their files, sky left out."""
+    redux = root / "spectro/redux/daily"
+    exposures = fitsio.read(str(redux / "exposures-daily.fits"), ext="EXPOSURES")
+    exposures = exposures[exposures["EFFTIME_SPEC"] > 0]
+    found = {"exposure": {tile: int((exposures["TILEID"] == tile).sum()) for tile in tileids}}
+    for table in ("ztile", "fiberassign", "potential"):
+        found[table] = {}
+        for tile in tileids:
+            if table == "ztile":
+                # Older pipelines have other names for the file and its table.
+                tables = [fitsio.read(str(path)) for path in redux.glob(f"tiles/cumulative/{tile}/*/*-thru*.fits")]
+            else:
+                hdu = {"fiberassign": "FIBERASSIGN", "potential": "POTENTIAL_ASSIGNMENTS"}[table]
+                (path,) = root.glob(f"target/**/fiberassign-{tile:06}.fits*")
+                tables = [fitsio.read(str(path), ext=hdu)]
+            found[table][tile] = sum(objects(one).size for one in tables)
+    return found
 
 
 def notes(variables):
@@ -275,10 +308,8 @@ def notes(variables):
 
 
 @pytest.mark.parametrize("csh", [False, True], ids=["bash", "csh"])
-def test_an_array_of_tiles(slurm, job_dir, server, load_command, nightly, csh):
+def test_an_array_of_tiles(slurm, job_dir, postgres_url, load_command, nightly, csh):
     root, tiles, tileids = nightly
-    name = f"array_{csh}".lower()
-    url = server.create_database(name)
     options = BatchOptions(
         email="ada@example.org",
         root=root,
@@ -288,7 +319,7 @@ def test_an_array_of_tiles(slurm, job_dir, server, load_command, nightly, csh):
         tiles_file=tiles,
         array=True,
         limit=2,
-        configuration=configuration(**{"database.url": url}),
+        configuration=configuration(**{"database.url": postgres_url}),
     )
     suffix = "csh" if csh else "sh"
     parts = (tileids[0], "array1", tileids[-1])
@@ -321,44 +352,45 @@ def test_an_array_of_tiles(slurm, job_dir, server, load_command, nightly, csh):
     at_once = [sum(began <= moment < ended for began, ended, _ in between) for moment, _, _ in between]
     assert max(at_once) == 2
     assert sorted(path.name for path in job_dir.glob(f"*.{suffix}")) == sorted([array, last])
-    assert [tile for (tile,) in server.execute(TILES, name)] == [tile for tile in tileids[:-1] if tile != fourth]
+    (log,) = [path.read_text() for path in job_dir.glob("*.log") if broken.name in path.read_text()]
+    assert f"tile {fourth}" in log
+    assert counted(postgres_url) == in_files(root, [tile for tile in tileids[:-1] if tile != fourth])
 
     broken.write_bytes(whole)
     jobs = submit(slurm, job_dir, "load_specprod_tile_daily", **load_command)
     assert list(jobs) == [array, last]
     slurm.finish(120)
-    assert [int(words.split()[2]) for _, _, words in notes(load_command)[6:]] == [fourth, tileids[-1]]
+    assert [int(words.split()[2]) for _, _, words in notes(load_command)[len(loads) :]] == [fourth, tileids[-1]]
     assert notes(load_command)[-1][2].endswith(" --primary")
-    assert [tile for (tile,) in server.execute(TILES, name)] == tileids
-    assert {count for _, count in server.execute(PRIMARY, name)} == {1}
+    assert counted(postgres_url) == in_files(root, tileids)
+    assert {count for _, count in ask(postgres_url, PRIMARY)} == {1}
     assert list(job_dir.glob(f"*.{suffix}")) == []
     assert slurm.ask(SUBMIT, job_dir / "load_specprod_tile_daily.jobs") == ""
 
 
-def test_the_next_tiles_only(slurm, job_dir, server, load_command, nightly):
+def test_the_next_tiles_only(slurm, job_dir, postgres_url, load_command, nightly):
     root, tiles, (first, second, third, *_) = nightly
     tiles.write_text(
         "TILEID,LASTNIGHT,EFFTIME_SPEC\n" + "".join(f"{tile},20210101,9.0\n" for tile in (third, first, second))
     )
-    url = server.create_database("next")
     options = BatchOptions(
         email="ada@example.org",
         root=root,
         specprod="daily",
         job_dir=job_dir,
         tiles_file=tiles,
-        configuration=configuration(**{"database.url": url, "batch.profile": "plain"}),
+        configuration=configuration(**{"database.url": postgres_url, "batch.profile": "plain"}),
     )
     write_scripts(prepare_template(options), job_dir)
     jobs = submit(slurm, job_dir, "load_specprod_tile_daily", "--next", "2", **load_command)
     assert list(jobs) == [f"load_specprod_tile_daily_{tile}.sh" for tile in (third, first)]
     slurm.finish()
-    assert server.execute(TILES, "next") == [(tile,) for tile in sorted([third, first])]
+    assert counted(postgres_url) == in_files(root, [third, first])
     jobs = submit(slurm, job_dir, "load_specprod_tile_daily", "--next", "2", **load_command)
     assert list(jobs) == [f"load_specprod_tile_daily_{second}.sh"]
     slurm.finish()
-    assert server.execute(TILES, "next") == [(tile,) for tile in sorted([third, first, second])]
-    common = f"--specprod daily --schema daily --database {url}"
+    assert counted(postgres_url) == in_files(root, [third, first, second])
+    common = f"--specprod daily --schema daily --database {postgres_url}"
     assert [words for _, _, words in notes(load_command)] == [
         f"tile {root} {third} {common} --overwrite --yes",
         f"tile {root} {first} {common}",

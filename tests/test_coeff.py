@@ -19,14 +19,12 @@ import pytest
 from specprod import connect
 from specprod.cli.main import main
 from specprod.database.locking import locked
-from support.coeff import CATALOGUES, COEFFICIENTS, extract, read_catalogues
+from support.coeff import CATALOGUES, COEFFICIENTS, extract, read_catalogues, truth
 from support.server import Server
 
 pytestmark = pytest.mark.compat
 
 SQL = Path(__file__).parents[1] / "data" / "coeff_patch.sql"
-PROGRAMS = {"backup": 1, "bright": 2, "dark": 3, "other": 4, "dark1b": 5, "bright1b": 6}
-SURVEYS = {"cmx": 1, "special": 2, "sv1": 3, "sv2": 4, "sv3": 5, "main": 6}
 
 Statements = Callable[..., list[tuple[Any, ...]]]
 
@@ -134,20 +132,6 @@ def whole(execute: Statements, table: str, schema: str = "{p}") -> list[tuple[An
 
 def output(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return json.loads(capsys.readouterr().out)
-
-
-def truth(catalogue: np.ndarray, table: str) -> dict[int, list[float]]:
-    """Coefficients by id, after the rules of the catalogue."""
-    found = {}
-    for row in catalogue:
-        survey, program = (str(row[name]).strip() for name in ("SURVEY", "PROGRAM"))
-        if table == "zpix":
-            key = PROGRAMS[program] << 96 | SURVEYS[survey] << 64 | int(row["TARGETID"])
-        else:
-            group = 3 << 27 | int(row["SPGRPVAL"])
-            key = group << 96 | int(row["TILEID"]) << 64 | int(row["TARGETID"])
-        found[key] = row["COEFF"].tolist()
-    return found
 
 
 # Load

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from sqlalchemy import REAL
 
 from specprod import connect
 from specprod.cli.main import main
-from specprod.model import Exposure, Tile
+from specprod.model import Exposure, Frame, Tile
 
 pytestmark = pytest.mark.compat
 
@@ -108,31 +109,99 @@ def test_nothing_is_overwritten(faulty: Path, patched: Path, capsys: pytest.Capt
     assert {path.name: path.read_bytes() for path in patched.iterdir()} == before
 
 
-def test_patched_files_are_loaded_at_once(tmp_path: Path, database_target: str) -> None:
+def spoil(root: Path) -> tuple[int, float]:
+    """Plant faults in what daily has of the two tiles with spectra; return an exposure of the second, and its MJD."""
+    redux = root / "spectro/redux/daily"
+    first, second = loadable(root)
+    tiles = table(redux / "tiles-daily.csv")
+    tiles["SURVEY"][tiles["TILEID"] == first] = "unknown"
+    tiles["PROGRAM"] = tiles["PROGRAM"].astype(object)
+    tiles["PROGRAM"][tiles["TILEID"] == second] = "none"
+    tiles.write(redux / "tiles-daily.csv", format="ascii.csv", overwrite=True)
+    with fits.open(redux / "exposures-daily.fits", mode="update") as hdus:
+        exposures, frames = hdus["EXPOSURES"].data, hdus["FRAMES"].data
+        exposures["PROGRAM"][exposures["TILEID"] == second] = "none"
+        exposures["SEEING_GFA"][exposures["TILEID"] == first] = np.nan
+        row = np.flatnonzero((exposures["TILEID"] == second) & (exposures["EFFTIME_SPEC"] > 0))[0]
+        night, expid, mjd = (exposures[name][row].item() for name in ("NIGHT", "EXPID", "MJD"))
+        exposures["MJD"][row] = np.nan
+        frames["MJD"][frames["EXPID"] == expid] = 0.0
+    raw = root / f"spectro/data/{night}/{expid:08}/desi-{expid:08}.fits.fz"
+    raw.parent.mkdir(parents=True)
+    header = fits.Header({"MJD-OBS": mjd, "NIGHT": night, "EXPID": expid})
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((8, 8), np.int16), header, "SPEC")]).writeto(raw)
+    return expid, mjd
+
+
+def loadable(root: Path) -> list[int]:
+    return sorted(int(path.name) for path in (root / "spectro/redux/daily/tiles/cumulative").iterdir())
+
+
+def assert_loaded(loaded: list[Any], expected: Table, key: str) -> None:
+    """Compare objects with rows of a file in all columns that both have."""
+    rows = {row[key.upper()]: row for row in expected}
+    assert sorted(getattr(item, key) for item in loaded) == sorted(rows)
+    columns = [column for column in type(loaded[0]).__table__.columns if column.name.upper() in expected.colnames]
+    assert len(columns) > 12
+    for item in loaded:
+        for column in columns:
+            values = [getattr(item, column.name), plain(rows[getattr(item, key)][column.name.upper()])]
+            if isinstance(column.type, REAL):
+                # Of a number of single precision, drivers give the shortest decimal, or all of its digits.
+                values = [np.float32(value) for value in values]
+            assert values[0] == values[1], (column, getattr(item, key))
+
+
+def test_patched_files_are_loaded_at_once(
+    tmp_path: Path, database_target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     root, output = tmp_path / "tree", tmp_path / "patched"
     size = ("--tiles", "2", "--assigned", "6", "--potential", "12")
     assert main(["sample", str(root), "--specprod", "daily", "--faults", "--fault-tiles", "5", *size]) == 0
+    first, second = loadable(root)
+    expid, mjd = spoil(root)
     redux = root / "spectro/redux/daily"
-    tileids = sorted(int(path.name) for path in (redux / "tiles/cumulative").iterdir())
-    # One of the tiles with spectra has a fault as well, with which it would not load.
-    tiles = table(redux / "tiles-daily.csv")
-    tiles["SURVEY"][tiles["TILEID"] == tileids[0]] = "unknown"
-    tiles.write(redux / "tiles-daily.csv", format="ascii.csv", overwrite=True)
-    assert main(["patch", str(root), str(output), "--spectro-data", str(root / "spectro/data")]) == 0
-    before, after = pairs(root, output)["tiles"]
-    assert str(before["SURVEY"][before["TILEID"] == tileids[0]][0]) == "unknown"
-    words = [*map(str, tileids), "--specprod", "daily", "--schema", "daily", "--database", database_target]
+    words = ["--specprod", "daily", "--schema", "daily", "--database", database_target]
+
+    def load(tiles: Path, exposures: Path) -> int:
+        files = ["--tiles-file", str(tiles), "--exposures-file", str(exposures)]
+        return main(["tile", str(root), str(first), str(second), *words, *files])
+
+    capsys.readouterr()
+    assert load(redux / "tiles-daily.csv", redux / "exposures-daily.fits") == 1
+    # As they are, the files do not load.
+    refused = capsys.readouterr().err
+    assert f"tile {first}, column SURVEY, row 0: unknown name" in refused
+    assert f"tile {second}, column PROGRAM, row 0: unknown name" in refused
+    # Both tiles are older than the source, before whose first night no raw data would be looked up.
+    raw = ["--spectro-data", str(root / "spectro/data"), "--first-night", "20210501"]
+    assert main(["patch", str(root), str(output), *raw]) == 0
+    (tiles,) = output.glob("tiles-daily-patched-with-jura-*.csv")
     (exposures,) = output.glob("exposures-daily-patched-with-jura-*.fits")
-    (tiles_file,) = output.glob("tiles-daily-patched-with-jura-*.csv")
-    files = ["--tiles-file", str(tiles_file), "--exposures-file", str(exposures)]
-    assert main(["tile", str(root), *words, *files]) == 0
+    assert load(tiles, exposures) == 0
+
+    rows = {name: after for name, (_, after) in pairs(root, output).items()}
+    observed = rows["exposures"][
+        np.isin(rows["exposures"]["TILEID"], [first, second]) & (rows["exposures"]["EFFTIME_SPEC"] > 0)
+    ]
+    frames = rows["frames"][np.isin(rows["frames"]["EXPID"], observed["EXPID"])]
     with connect(database_target, schema="daily") as database, database.session() as session:
-        found = session.query(Tile.tileid, Tile.survey, Tile.exptime).order_by(Tile.tileid).all()
-        expids = dict(session.query(Exposure.expid, Exposure.mjd).tuples())
-    mine = after[np.isin(after["TILEID"], tileids)]
-    mine.sort("TILEID")
-    assert [tuple(item) for item in found] == list(zip(mine["TILEID"], mine["SURVEY"], mine["EXPTIME"], strict=True))
-    assert found[0].survey == "cmx"
-    rows = table(exposures, "EXPOSURES")
-    rows = rows[np.isin(rows["TILEID"], tileids) & (rows["EFFTIME_SPEC"] > 0)]
-    assert expids == dict(zip(rows["EXPID"].tolist(), rows["MJD"].tolist(), strict=True))
+        found = {cls: session.query(cls).all() for cls in (Tile, Exposure, Frame)}
+    assert_loaded(found[Tile], rows["tiles"][np.isin(rows["tiles"]["TILEID"], [first, second])], "tileid")
+    assert_loaded(found[Exposure], observed, "expid")
+    frames["KEY"] = [f"{row['EXPID']} {row['CAMERA']}" for row in frames]
+    for item in found[Frame]:
+        item.key = f"{item.expid} {item.camera}"
+    assert_loaded(found[Frame], frames, "key")
+    # What was spoilt is right.
+    assert {item.tileid: (item.survey, item.program) for item in found[Tile]} == {
+        first: ("cmx", "dark"),
+        second: ("main", "bright"),
+    }
+    assert {(item.tileid, item.survey, item.program) for item in found[Exposure]} == {
+        (first, "cmx", "dark"),
+        (second, "main", "bright"),
+    }
+    assert {item.seeing_gfa for item in found[Exposure] if item.tileid == first} == {0.0}
+    assert [item.mjd for item in found[Exposure] if item.expid == expid] == [mjd]
+    assert {item.mjd for item in found[Frame] if item.expid == expid} == {mjd}
