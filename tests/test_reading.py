@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from specprod.errors import FormatError, InputError, MissingFileError, MissingHDUError, ValueRejectedError
 from specprod.reading.fits import add, datasum, read_header
+from specprod.reading.headers import parse_header
 from specprod.reading.tables import open_table
 
 pytestmark = pytest.mark.compat
@@ -295,3 +296,30 @@ def test_what_is_written_is_read(
         for name in data.dtype.names:
             found = np.concatenate([chunk[name] for chunk in reader.chunks(size)])
             assert equal(found, data[name]), name
+
+
+def test_keywords_of_all_kinds(tmp_path: Path) -> None:
+    """What fitsio and astropy read out of a header that they wrote."""
+    path = tmp_path / "keywords.fits"
+    values = {
+        "TEXT": "it's / no comment",
+        "EMPTY": "",
+        "YES": True,
+        "NO": False,
+        "COUNT": -(2**40),
+        "SMALL": 1.5e-300,
+        "LONG": "a long text " * 12 + "with an end",
+        "AMPER": "ends with &",
+    }
+    header = fits.Header({"OBJECT": "x", **values})
+    header["UNDEF"] = None
+    header["COMMENT"] = "= no value"
+    header["HIERARCH ESO DET ID"] = 7
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(Table({"A": [1]}), header=header, name="ALL")]).writeto(path)
+    expected = {name: value for name, value in fits.getheader(path, "ALL").items() if name in {*values, "NAXIS1"}}
+    assert expected == {**values, "NAXIS1": 8}
+    with open_table(path, "ALL") as reader:
+        assert {name: reader.header[name] for name in expected} == expected
+        assert reader.header["UNDEF"] is None
+        assert {"COMMENT", "CONTINUE", "HIERARCH", "END"}.isdisjoint(reader.header)
+    assert parse_header(b"DOUBLE  = 1.25D+02 / with an exponent of FORTRAN".ljust(80)) == {"DOUBLE": 125.0}
