@@ -11,6 +11,7 @@ database must be allowed to write files on the server.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -61,11 +62,19 @@ def dump(database: Database, root: Path, directory: Path) -> int:
     return rows
 
 
+def settle(database: Database) -> None:
+    """Let the server and the disk finish what was written before, so that neither side pays for the other's rows."""
+    with database.connect() as connection, connection.execution_options(isolation_level="AUTOCOMMIT"):
+        connection.exec_driver_sql("CHECKPOINT")
+    os.sync()
+
+
 def floor(database: Database, directory: Path) -> dict[str, float]:
     """Load these files by the server alone; return the seconds of its parts."""
     with database.begin() as connection:
         drop_tables(database, connection)
         create_tables(database, connection)
+    settle(database)
     seconds = {}
     with database.connect() as connection, connection.execution_options(isolation_level="AUTOCOMMIT"):
 
@@ -108,6 +117,8 @@ def main() -> int:
         with connect(options.database, schema="bench_floor") as database:
             rows = dump(database, root, files)
         for number in range(options.rounds):
+            with connect(options.database) as database:
+                settle(database)
             wall, memory = load(root, options.database, "bench_load")
             with connect(options.database, schema="bench_floor") as database:
                 parts = floor(database, files)
