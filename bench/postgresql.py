@@ -38,7 +38,7 @@ def load(root: Path, url: str, schema: str) -> tuple[float, float]:
     command = ["specprod-load", "run", str(root), "--specprod", "sample", "--database", url, "--schema", schema]
     start = time.perf_counter()
     child = subprocess.run(
-        ["/usr/bin/time", "-f", "%M", *command, "--overwrite", "--yes", "--quiet"],
+        ["/usr/bin/time", "-f", "%M", *command, "--quiet"],
         check=True,
         capture_output=True,
         text=True,
@@ -62,8 +62,14 @@ def dump(database: Database, root: Path, directory: Path) -> int:
     return rows
 
 
+def drop(database: Database, schema: str) -> None:
+    """Drop a schema that a measurement left."""
+    with database.begin() as connection:
+        connection.execute(sa.schema.DropSchema(schema, cascade=True, if_exists=True))
+
+
 def settle(database: Database) -> None:
-    """Let the server and the disk finish what was written before, so that neither side pays for the other's rows."""
+    """Let the server and the disk finish what was written before, so that neither side pays for earlier rows."""
     with database.connect() as connection, connection.execution_options(isolation_level="AUTOCOMMIT"):
         connection.exec_driver_sql("CHECKPOINT")
     os.sync()
@@ -118,6 +124,7 @@ def main() -> int:
             rows = dump(database, root, files)
         for number in range(options.rounds):
             with connect(options.database) as database:
+                drop(database, "bench_load")
                 settle(database)
             wall, memory = load(root, options.database, "bench_load")
             with connect(options.database, schema="bench_floor") as database:
@@ -132,9 +139,9 @@ def main() -> int:
             )
         middle = statistics.median(ratios)
         print(f"ratio of run over floor: median {middle:.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
-        for schema in ("bench_load", "bench_floor"):
-            with connect(options.database) as database, database.begin() as connection:
-                connection.execute(sa.schema.DropSchema(schema, cascade=True))
+        with connect(options.database) as database:
+            drop(database, "bench_load")
+            drop(database, "bench_floor")
     return 0
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -21,7 +23,7 @@ from specprod.model import SchemaMixin, table_of
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["add_foreign_keys", "build_indexes", "build_key", "build_sky_index", "missing_keys"]
+__all__ = ["add_foreign_keys", "build_indexes", "build_key", "build_sky_index", "missing_keys", "prepare_for_builds"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,16 +74,28 @@ class Keys:
         )
 
 
-def _connection_for_builds(database: Database, connection: Connection) -> None:
-    """Give a session the memory that sorting for an index takes, unless the server's own setting is larger."""
-    if database.is_postgresql:
-        connection.exec_driver_sql(
-            "SELECT set_config('maintenance_work_mem', "
-            "greatest(pg_size_bytes(current_setting('maintenance_work_mem')), pg_size_bytes('256MB')) / 1024 || 'kB', "
-            "false)"
-        )
-    else:
+def prepare_for_builds(database: Database, connection: Connection) -> None:
+    """Give a session the memory that sorting for an index takes, and no more processes than the machine has cores for.
+
+    The memory is that of the server's own setting, if that is larger. Two tables are built at a time; where the server
+    is on this machine, helpers of each are as many as there are cores left. Others know best themselves.
+    """
+    if not database.is_postgresql:
         connection.exec_driver_sql("PRAGMA threads = 2")
+        return
+    connection.exec_driver_sql(
+        "SELECT set_config('maintenance_work_mem', "
+        "greatest(pg_size_bytes(current_setting('maintenance_work_mem')), pg_size_bytes('256MB')) / 1024 || 'kB', "
+        "false)"
+    )
+    driver: Any = connection.connection.driver_connection
+    address = driver.info.hostaddr
+    if not address or ipaddress.ip_address(address).is_loopback:
+        connection.exec_driver_sql(
+            "SELECT set_config('max_parallel_maintenance_workers', "
+            "least(current_setting('max_parallel_maintenance_workers')::integer, %s)::text, false)",
+            (max(0, (os.cpu_count() or 2) // 2 - 1),),
+        )
 
 
 def build_key(database: Database, cls: type[SchemaMixin], retries: Retries | None = None) -> None:
@@ -179,7 +193,7 @@ def _cluster(database: Database, cls: type[SchemaMixin], index: str, *, again: b
     with database.begin() as connection:
         if not again and index in Keys.of(database, connection).clustered:
             return
-        _connection_for_builds(database, connection)
+        prepare_for_builds(database, connection)
         # To sort by an index of an expression, PostgreSQL computes the expression anew for each comparison of two rows.
         # The index has the order already, and as long as the table is in memory, rows are fetched by it in less time.
         connection.exec_driver_sql(
@@ -203,7 +217,7 @@ def _build(
             # After a failure it is not known what became of the transaction: the catalogue is asked again.
             keys = None
             if name in known.invalid if valid else name not in known.names:
-                _connection_for_builds(database, connection)
+                prepare_for_builds(database, connection)
                 start = time.monotonic()
                 connection.exec_driver_sql(statement)
                 logger.debug("%s %s in %.2f s", name, "validated" if valid else "built", time.monotonic() - start)

@@ -62,6 +62,8 @@ def existing_tables(
     inspector = sa.inspect(connection)
     names = set(inspector.get_table_names(schema=database.schema))
     views = set(inspector.get_view_names(schema=database.schema))
+    ours = [table_of(cls).name for cls in classes if table_of(cls).name in names]
+    columns = inspector.get_multi_columns(schema=database.schema, filter_names=ours) if ours else {}
     found = []
     for cls in classes:
         table = table_of(cls)
@@ -70,8 +72,8 @@ def existing_tables(
             raise SchemaError(f"{where} holds a view named {table.name}, which is not ours")
         if table.name not in names:
             continue
-        columns = {item["name"] for item in inspector.get_columns(table.name, schema=database.schema)}
-        missing = [item.name for item in table.columns if item.name not in columns]
+        there = {item["name"] for item in columns[database.schema, table.name]}
+        missing = [item.name for item in table.columns if item.name not in there]
         if missing:
             raise SchemaError(
                 f"{where} holds a table {table.name} that is not of this package: it has no column "
@@ -100,8 +102,9 @@ def create_tables(
     for cls in made:
         connection.exec_driver_sql(ddl.create_table(database, cls))
         if database.is_postgresql:
-            for statement in ddl.comments(database, cls):
-                connection.exec_driver_sql(statement.replace("%", "%%"))
+            # In one message to the server instead of a hundred.
+            comments = ";\n".join(ddl.comments(database, cls))
+            connection.exec_driver_sql(comments, execution_options={"no_parameters": True})
     return made
 
 
