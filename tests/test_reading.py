@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from specprod.errors import FormatError, InputError, MissingFileError, MissingHDUError, ValueRejectedError
 from specprod.reading.fits import add, datasum, read_header
 from specprod.reading.headers import parse_header
-from specprod.reading.tables import open_table
+from specprod.reading.tables import Unpacker, open_table
 
 pytestmark = pytest.mark.compat
 
@@ -323,3 +323,22 @@ def test_keywords_of_all_kinds(tmp_path: Path) -> None:
         assert reader.header["UNDEF"] is None
         assert {"COMMENT", "CONTINUE", "HIERARCH", "END"}.isdisjoint(reader.header)
     assert parse_header(b"DOUBLE  = 1.25D+02 / with an exponent of FORTRAN".ljust(80)) == {"DOUBLE": 125.0}
+
+
+def test_a_packed_file_is_unpacked_once_for_all_its_tables(tmp_path: Path) -> None:
+    path = tmp_path / "two.fits.gz"
+    tables = [fits.BinTableHDU(Table({name: [1, 2]}), name=name) for name in ("ONE", "TWO")]
+    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(path)
+    with Unpacker() as unpacker:
+        plain = unpacker.plain(path)
+        for name in ("ONE", "TWO"):
+            with open_table(path, name, unpacker=unpacker) as reader:
+                assert reader.read(0, 2)[name].tolist() == [1, 2]
+        assert unpacker.plain(path) == plain
+        fits.HDUList([fits.PrimaryHDU(), tables[1]]).writeto(path, overwrite=True)
+        with pytest.raises(MissingHDUError):
+            open_table(path, "ONE", unpacker=unpacker)
+        assert not plain.exists()
+        other = unpacker.plain(path)
+    assert other != plain
+    assert not other.exists()

@@ -22,7 +22,7 @@ from specprod.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, P
 from specprod.model import table_of
 from specprod.model.converting import Columns, Converter
 from specprod.reading.fits import add
-from specprod.reading.tables import TableReader, open_table
+from specprod.reading.tables import TableReader, Unpacker, open_table
 from specprod.rejecting import RejectFile, existing_keys, key_texts, name_row, repeated
 
 if TYPE_CHECKING:
@@ -201,31 +201,31 @@ class Loader:
     def _all_pieces(self, loads: Iterable[FileLoad]) -> Iterator[tuple[FileLoad, Piece | TableReader]]:
         """Yield the pieces of each file, and its reader at the end."""
         remaining = iter(loads)
-        while (load := self._next(remaining)) is not None:
-            if self.ledger.complete(load):
-                logger.info("%s: %s is loaded already", load.path, table_of(load.table).name)
-                continue
-            start_time = time.monotonic()
-            with open_table(load.path, load.hdu) as reader:
-                converter = Converter(
-                    load.table,
-                    reader.names,
-                    load.given,
-                    file=str(load.path),
-                    hdu=reader.hdu,
-                    nan_zero=load.nan_zero,
-                )
-                writer = writer_for(self.database, load.table)
-                if reader.nrows == 0:
-                    raise FormatError("the table has no rows", file=load.path, hdu=reader.hdu)
-                with self.database.turn:
-                    start = self.retries.run(partial(self.ledger.begin, load, reader), f"begin of {load.path.name}")
-                self.progress.start(load, reader.nrows - start)
-                for piece in self._pieces(load, reader, converter, writer, start):
-                    yield load, piece
-            converter.report()
-            yield load, reader
-            logger.info("%s: %s done in %.1f s", load.path, table_of(load.table).name, time.monotonic() - start_time)
+        with Unpacker() as unpacker:
+            while (load := self._next(remaining)) is not None:
+                if self.ledger.complete(load):
+                    logger.info("%s: %s is loaded already", load.path, table_of(load.table).name)
+                    continue
+                start = time.monotonic()
+                with open_table(load.path, load.hdu, unpacker=unpacker) as reader:
+                    yield from self._of_file(load, reader)
+                logger.info("%s: %s done in %.1f s", load.path, table_of(load.table).name, time.monotonic() - start)
+
+    def _of_file(self, load: FileLoad, reader: TableReader) -> Iterator[tuple[FileLoad, Piece | TableReader]]:
+        """Yield the pieces of a file that are not loaded yet, and its reader at the end."""
+        converter = Converter(
+            load.table, reader.names, load.given, file=str(load.path), hdu=reader.hdu, nan_zero=load.nan_zero
+        )
+        writer = writer_for(self.database, load.table)
+        if reader.nrows == 0:
+            raise FormatError("the table has no rows", file=load.path, hdu=reader.hdu)
+        with self.database.turn:
+            start = self.retries.run(partial(self.ledger.begin, load, reader), f"begin of {load.path.name}")
+        self.progress.start(load, reader.nrows - start)
+        for piece in self._pieces(load, reader, converter, writer, start):
+            yield load, piece
+        converter.report()
+        yield load, reader
 
     def _next(self, loads: Iterator[FileLoad]) -> FileLoad | None:
         """Give the next file; to know it may take a look into the database."""

@@ -83,18 +83,15 @@ def repeated(keys: npt.NDArray[Any], before: Sequence[npt.NDArray[Any]]) -> npt.
     -------
     numpy.ndarray of bool, shape (n,)
     """
-    hashes = _hashes(keys)
+    hashes = np.sort(np.concatenate([_hashes(keys), *map(_hashes, before)]))
+    if not (hashes[1:] == hashes[:-1]).any():
+        return np.zeros(keys.size, dtype=np.bool_)
+    # Two keys may have one hash; the keys themselves decide.
+    values = key_texts(keys)
     mask = np.ones(keys.size, dtype=np.bool_)
-    mask[np.unique(hashes, return_index=True)[1]] = False
+    mask[np.unique(values, return_index=True)[1]] = False
     for other in before:
-        mask |= np.isin(hashes, _hashes(other))
-    if mask.any() and keys.dtype == INT128:
-        # Two keys may have one hash; then the keys themselves decide.
-        texts = key_texts(keys)
-        mask = np.ones(keys.size, dtype=np.bool_)
-        mask[np.unique(texts, return_index=True)[1]] = False
-        for other in before:
-            mask |= np.isin(texts, key_texts(other))
+        mask |= np.isin(values, key_texts(other))
     return mask
 
 

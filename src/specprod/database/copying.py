@@ -85,7 +85,9 @@ class BinaryPacker:
         """
         size = len(next(iter(columns.values())))
         rows = np.empty(size, dtype=self._dtype)
-        rows[...] = self._template
+        # Without its fields, a row is copied in one piece; with them, numpy copies each by itself.
+        plain = f"V{self._dtype.itemsize}"
+        rows.view(plain)[...] = self._template.view(plain)
         for name, dtype in self._fixed.items():
             values = columns[name]
             if dtype == INT128:

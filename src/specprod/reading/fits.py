@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from specprod.errors import FormatError, MissingHDUError, ValueRejectedError
 from specprod.reading.headers import parse_header
-from specprod.reading.tables import Chunk, TableReader, unpacked
+from specprod.reading.tables import Chunk, TableReader, Unpacker, unpacked
 
 __all__ = ["FitsTable", "add", "datasum", "read_header"]
 
@@ -124,6 +124,8 @@ class FitsTable(TableReader):
         The file, plain or gzipped.
     hdu : str, int or tuple of str
         Name or number of the HDU, or names of which the first that is there counts.
+    unpacker : Unpacker, optional
+        Keeps what it unpacked for the next HDU of the file.
 
     Raises
     ------
@@ -132,11 +134,11 @@ class FitsTable(TableReader):
 
     adds_checksums = True
 
-    def __init__(self, path: Path, hdu: str | int | tuple[str, ...]) -> None:
+    def __init__(self, path: Path, hdu: str | int | tuple[str, ...], unpacker: Unpacker | None = None) -> None:
         self._wanted = hdu if isinstance(hdu, tuple) else (hdu,)
         self.path, self.hdu = path, " or ".join(map(str, self._wanted))
         with contextlib.ExitStack() as stack:
-            plain = stack.enter_context(unpacked(path))
+            plain = unpacker.plain(path) if unpacker is not None else stack.enter_context(unpacked(path))
             self._inspect(plain)
             self._stream = stack.enter_context(plain.open("rb"))
             self._stack = stack.pop_all()

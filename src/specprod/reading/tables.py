@@ -180,7 +180,47 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield Path(plain.name)
 
 
-def open_table(path: str | Path, hdu: str | int | tuple[str, ...] = 1) -> TableReader:
+def _state(path: Path) -> tuple[Path, int, int] | None:
+    """Give what changes if a file does, None for one that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return path, status.st_size, status.st_mtime_ns
+
+
+class Unpacker:
+    """Unpacks files, and keeps the last one until another is asked for: loads of HDUs of one file follow each other."""
+
+    def __init__(self) -> None:
+        self._kept = contextlib.ExitStack()
+        self._of: tuple[Path, int, int] | None = None
+        self._plain = Path()
+
+    def plain(self, path: Path) -> Path:
+        """Give a path whose bytes are not compressed, as `unpacked` does; it is there until the next call."""
+        if self._of is None or self._of != _state(path):
+            self.close()
+            state = _state(path)
+            self._plain = self._kept.enter_context(unpacked(path))
+            self._of = state
+        return self._plain
+
+    def close(self) -> None:
+        """Remove the last one."""
+        self._of = None
+        self._kept.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_table(
+    path: str | Path, hdu: str | int | tuple[str, ...] = 1, *, unpacker: Unpacker | None = None
+) -> TableReader:
     """Open a table for reading in chunks.
 
     Parameters
@@ -189,6 +229,8 @@ def open_table(path: str | Path, hdu: str | int | tuple[str, ...] = 1) -> TableR
         A FITS file, plain or gzipped, or one whose images are tile-compressed (``.fz``); an ECSV or a CSV file.
     hdu : str, int or tuple of str
         Name or number of the HDU, or names of which the first that is there counts; text files have none.
+    unpacker : Unpacker, optional
+        Of a user who reads more than one HDU of a file.
 
     Returns
     -------
@@ -207,4 +249,4 @@ def open_table(path: str | Path, hdu: str | int | tuple[str, ...] = 1) -> TableR
         return TextTable(path)
     from specprod.reading.fits import FitsTable
 
-    return FitsTable(path, hdu)
+    return FitsTable(path, hdu, unpacker)
