@@ -162,12 +162,13 @@ def _field(values: Array) -> _Field:
     kind = values.dtype.kind
     if kind == "S":
         return _Field(13, values, text_lengths(values))
-    smallest, largest = values.min(), values.max()
-    if smallest == largest and smallest in (0, 1) and not (kind == "f" and np.signbit(smallest)):
+    first = values[0]
+    if first in (0, 1) and not np.signbit(first) and (values == first).all() and not np.signbit(values).any():
         # 0 and 1 have codes of their own, and no bytes.
-        return _Field(8 + int(smallest), np.empty((values.size, 0), dtype=np.uint8))
+        return _Field(8 + int(first), np.empty((values.size, 0), dtype=np.uint8))
     if kind == "f":
         return _Field(7, values.astype(">f8").view("V8"))
+    smallest, largest = values.min(), values.max()
     codes = {1: 1, 2: 2, 4: 4, 8: 6}
     size = next(size for size in codes if -(1 << 8 * size - 1) <= int(smallest) and int(largest) < 1 << 8 * size - 1)
     return _Field(codes[size], values.astype(f">i{size}").view(f"V{size}"))
@@ -224,7 +225,9 @@ class _Group:
         template = np.zeros((), dtype=self._dtype)
         template["length"], template["header"] = np.void(self._length), np.void(self._header)
         cells = np.empty(len(self._numbers), dtype=self._dtype)
-        cells[...] = template
+        # Without its fields, a cell is copied in one piece; with them, numpy copies each by itself.
+        plain = f"V{self._dtype.itemsize}"
+        cells.view(plain)[...] = template.view(plain)
         cells["number"] = self._numbers
         for name, width in self._widths.items():
             values = fields[name].values[self._chosen]
