@@ -156,6 +156,9 @@ class LoadLedger:
     def _task(self, load: FileLoad) -> TaskExecution:
         """Give the record of the table of a load in this run, and make it when the table is met first."""
         table = table_of(load.table).name
+        # Whoever has the turn to write has a record already, and does not wait for the one who makes another.
+        if (known := self._tasks.get((load.stage, table))) is not None:
+            return known
         with self._lock:
             if load.stage not in self._stages:
                 begun = {"state": State.RUNNING, "started": present()}
@@ -197,7 +200,10 @@ class LoadLedger:
             datasum=piece.checksum,
             options=_options(load),
         )
-        self._loaded[item.table_name or "", item.file or ""].append(item)
+        entries = self._loaded[item.table_name or "", item.file or ""]
+        # That of an attempt that came to nothing is not there any more.
+        entries[:] = [entry for entry in entries if entry.first_row != item.first_row]
+        entries.append(item)
 
     def record_tile(
         self, connection: Connection, tileid: int, counts: Mapping[str, Any], files: Iterable[Path]

@@ -242,7 +242,7 @@ def deduplicate_targetid(data: TableLike, *, database: Database) -> npt.NDArray[
         Indexes of the rows that can be loaded, in order.
     """
     targetid, first = np.unique(np.asarray(data["TARGETID"]), return_index=True)
-    with database.connect() as connection:
+    with database.turn, database.connect() as connection:
         missing = unknown_targetids(database, connection, targetid)
     return np.sort(first[np.isin(targetid, missing)]).astype(np.int64)
 
@@ -292,7 +292,7 @@ def loaded_targetids(database: Database, most: int) -> npt.NDArray[np.int64] | N
         In ascending order.
     """
     table = database.name(Photometry)
-    with database.connect() as connection:
+    with database.turn, database.connect() as connection:
         count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608
         if count > most:
             return None

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import Connection
 
 from specprod.database.failures import Retries
 from specprod.database.keys import missing_key
 from specprod.database.writers import Counts, Writer, writer_for
 from specprod.errors import ConstraintError, FormatError
 from specprod.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, Progress
-from specprod.model import table_of
+from specprod.model import SchemaMixin, table_of
 from specprod.model.converting import Columns, Converter
 from specprod.reading.fits import add
 from specprod.reading.tables import TableReader, Unpacker, open_table
@@ -105,6 +105,10 @@ def prefetched(items: Iterator[T], size: Callable[[T], int] = lambda _: 1, most:
         thread.join()
 
 
+#: A piece of a file or, after the last one, its reader.
+_Item: TypeAlias = tuple[FileLoad, Piece | TableReader]
+
+
 def _size(piece: Piece | TableReader) -> int:
     return piece.bytes if isinstance(piece, Piece) else 0
 
@@ -116,7 +120,7 @@ class Loader:
     ----------
     database : Database
     chunksize : int
-        Rows of a file that are read, converted and committed at a time.
+        Rows that are committed at a time: of a large file, or all of some small ones.
     ledger : Ledger, optional
     rejects : RejectFile, optional
         Takes the rows that violate a rule; without it the first such row stops the load.
@@ -132,7 +136,7 @@ class Loader:
         self,
         database: Database,
         *,
-        chunksize: int = 50000,
+        chunksize: int = 25000,
         ledger: Ledger | None = None,
         rejects: RejectFile | None = None,
         retries: Retries | None = None,
@@ -149,6 +153,7 @@ class Loader:
         self.retries = retries or Retries()
         self.progress: Progress = progress or NoProgress()
         self._stopped = threading.Event()
+        self._writers: dict[type[SchemaMixin], Writer] = {}
 
     def stop(self) -> None:
         """Let all loads end after the chunk that they are at."""
@@ -185,24 +190,42 @@ class Loader:
         dict of FileLoad to Counts
         """
         totals: dict[FileLoad, Counts] = {}
-        for load, piece in prefetched(self._all_pieces(loads), lambda item: _size(item[1]), _AHEAD):
+        for batch in self._batches(prefetched(self._all_pieces(loads), lambda item: _size(item[1]), _AHEAD)):
             if self._stopped.is_set():
                 break
-            if isinstance(piece, TableReader):
-                totals.setdefault(load, Counts())
-                with self.database.turn:
-                    self.ledger.finish(load, piece)
-            else:
-                counts = self._write(load, writer_for(self.database, load.table), piece)
+            pieces = [(load, item) for load, item in batch if isinstance(item, Piece)]
+            for (load, piece), counts in zip(pieces, self._write(pieces), strict=True):
                 totals[load] = totals.get(load, Counts()) + counts
                 self.progress.advance(load, piece.last - piece.first)
+            for load, item in batch:
+                if isinstance(item, TableReader):
+                    totals.setdefault(load, Counts())
+                    self.ledger.finish(load, item)
         return totals
 
-    def _all_pieces(self, loads: Iterable[FileLoad]) -> Iterator[tuple[FileLoad, Piece | TableReader]]:
+    def _batches(self, items: Iterator[_Item]) -> Iterator[list[_Item]]:
+        """Put small files together: one transaction takes as many as have few bytes, and no more rows than a chunk."""
+        batch: list[_Item] = []
+        rows = size = 0
+        try:
+            for load, item in items:
+                more = item.last - item.first if isinstance(item, Piece) else 0
+                if rows and more and (rows + more > self.chunksize or size + _size(item) > _AHEAD):
+                    yield batch
+                    batch, rows, size = [], 0, 0
+                batch.append((load, item))
+                rows += more
+                size += _size(item)
+        except Exception:
+            # What was read before stays.
+            yield batch
+            raise
+        yield batch
+
+    def _all_pieces(self, loads: Iterable[FileLoad]) -> Iterator[_Item]:
         """Yield the pieces of each file, and its reader at the end."""
-        remaining = iter(loads)
         with Unpacker() as unpacker:
-            while (load := self._next(remaining)) is not None:
+            for load in loads:
                 if self.ledger.complete(load):
                     logger.info("%s: %s is loaded already", load.path, table_of(load.table).name)
                     continue
@@ -211,26 +234,20 @@ class Loader:
                     yield from self._of_file(load, reader)
                 logger.info("%s: %s done in %.1f s", load.path, table_of(load.table).name, time.monotonic() - start)
 
-    def _of_file(self, load: FileLoad, reader: TableReader) -> Iterator[tuple[FileLoad, Piece | TableReader]]:
+    def _of_file(self, load: FileLoad, reader: TableReader) -> Iterator[_Item]:
         """Yield the pieces of a file that are not loaded yet, and its reader at the end."""
         converter = Converter(
             load.table, reader.names, load.given, file=str(load.path), hdu=reader.hdu, nan_zero=load.nan_zero
         )
-        writer = writer_for(self.database, load.table)
+        writer = self._writer(load.table)
         if reader.nrows == 0:
             raise FormatError("the table has no rows", file=load.path, hdu=reader.hdu)
-        with self.database.turn:
-            start = self.retries.run(partial(self.ledger.begin, load, reader), f"begin of {load.path.name}")
+        start = self.retries.run(partial(self.ledger.begin, load, reader), f"begin of {load.path.name}")
         self.progress.start(load, reader.nrows - start)
         for piece in self._pieces(load, reader, converter, writer, start):
             yield load, piece
         converter.report()
         yield load, reader
-
-    def _next(self, loads: Iterator[FileLoad]) -> FileLoad | None:
-        """Give the next file; to know it may take a look into the database."""
-        with self.database.turn:
-            return next(loads, None)
 
     def _pieces(
         self, load: FileLoad, reader: TableReader, converter: Converter, writer: Writer, start: int
@@ -246,11 +263,7 @@ class Loader:
                     piece.checksum = add(piece.checksum, reader.checksum_of(chunk))
                 kept = chunk
                 if load.row_filter is not None:
-                    # Whether a row is new, only the database knows.
-                    with self.database.turn if load.only_new else contextlib.nullcontext():
-                        kept = chunk.take(
-                            self.retries.run(partial(load.row_filter, chunk), f"filter of {load.path.name}")
-                        )
+                    kept = chunk.take(self.retries.run(partial(load.row_filter, chunk), f"filter of {load.path.name}"))
                 columns, places = converter.convert_rows(kept, kept.rows, piece.rejects if self.rejects else None)
                 columns = self._without_repeated(load, reader, columns, places, piece)
                 rows = len(next(iter(columns.values())))
@@ -291,40 +304,59 @@ class Loader:
         piece.places.append(places[good])
         return kept
 
-    def _write(self, load: FileLoad, writer: Writer, piece: Piece) -> Counts:
+    def _write(self, pieces: list[tuple[FileLoad, Piece]]) -> list[Counts]:
+        """Write pieces in one transaction, each with its entry in the ledger."""
+        if not pieces:
+            return []
         attempts = 0
+        at = pieces[0]
 
-        def transaction() -> Counts:
-            nonlocal attempts
+        def transaction() -> list[Counts]:
+            nonlocal attempts, at
             attempts += 1
+            done = []
             with self.database.begin(check_references=False) as connection:
-                if attempts > 1 and self.ledger.has(connection, load, piece):
-                    return Counts(inserted=piece.rows)
                 if self.database.is_postgresql:
                     # Whatever the server's default is: a chunk that a crash could still lose must not be passed over.
                     connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
-                counts = Counts()
-                if piece.rows and load.only_new:
-                    counts = writer.insert_new(connection, piece.prepared)
-                elif piece.rows:
-                    counts = Counts(inserted=writer.append(connection, piece.prepared))
-                self.ledger.record(connection, load, piece, counts)
-                return counts
+                for at in pieces:
+                    done.append(self._write_piece(connection, *at, again=attempts > 1))
+            return done
 
-        if self.rejects is not None and piece.rejects.rows:
-            # Before the commit: after a crash a line may stand twice in the file, but none is lost.
-            self.rejects.add(load, piece.rejects.rows)
+        for load, piece in pieces:
+            if self.rejects is not None and piece.rejects.rows:
+                # Before the commit: after a crash a line may stand twice in the file, but none is lost.
+                self.rejects.add(load, piece.rejects.rows)
+        (first, start), (last, end) = pieces[0], pieces[-1]
+        files = first.path.name if first.path == last.path else f"{first.path.name} … {last.path.name}"
         try:
             with self.database.turn:
-                return self.retries.run(transaction, f"chunk of {load.path.name}, rows {piece.first} to {piece.last}")
+                return self.retries.run(transaction, f"chunk of {files}, rows {start.first} to {end.last}")
         except ConstraintError as error:
-            raise self._named(load, piece, error) from error
+            raise self._named(*at, error) from error
+
+    def _write_piece(self, connection: Connection, load: FileLoad, piece: Piece, *, again: bool) -> Counts:
+        if again and self.ledger.has(connection, load, piece):
+            return Counts(inserted=piece.rows)
+        writer = self._writer(load.table)
+        counts = Counts()
+        if piece.rows and load.only_new:
+            counts = writer.insert_new(connection, piece.prepared)
+        elif piece.rows:
+            counts = Counts(inserted=writer.append(connection, piece.prepared))
+        self.ledger.record(connection, load, piece, counts)
+        return counts
+
+    def _writer(self, table: type[SchemaMixin]) -> Writer:
+        if table not in self._writers:
+            self._writers[table] = writer_for(self.database, table)
+        return self._writers[table]
 
     def _named(self, load: FileLoad, piece: Piece, error: ConstraintError) -> ConstraintError:
         """Say which row of the file it is that the table has already, as far as that is what is wrong."""
         hdu = load.hdu if isinstance(load.hdu, str | int) else None
         keys = np.concatenate(piece.keys)
-        with self.database.connect() as connection:
+        with self.database.turn, self.database.connect() as connection:
             there = existing_keys(self.database, connection, load.table, keys)
         if not there.any():
             return ConstraintError(error.message, file=load.path, hdu=hdu)

@@ -123,7 +123,7 @@ def loaded_tiles(database: Database) -> list[int]:
     """Numbers of the tiles that table tile holds, in order."""
 
     def ask() -> list[int]:
-        with database.connect() as connection:
+        with database.turn, database.connect() as connection:
             return list(connection.scalars(sa.select(Tile.tileid).order_by(Tile.tileid)))
 
     return Retries().run(ask, "list of tiles")
@@ -239,17 +239,8 @@ def load_production(
         # Versions are written with the exposures.
         finishes.append(_finishing(database, Version, ("load exposures tile",), loader.retries, cluster=None)[0])
     # What is ready to be finished goes before what is to be loaded: both cores of the server have work from then on.
-    finishes, references = ([_in_turn(job, database) for job in jobs] for jobs in (finishes, references))
     run_jobs([*finishes, *loads, *references], workers, loader.stop)
     return summaries
-
-
-def _in_turn(job: Job, database: Database) -> Job:
-    def work() -> None:
-        with database.turn:
-            job.work()
-
-    return replace(job, work=work)
 
 
 def _finishing(
@@ -261,10 +252,12 @@ def _finishing(
     parents = {f"finish {key.elements[0].column.table.name}" for key in table.foreign_key_constraints}
     grandparents = {name.replace("finish", "refer") for name in parents}
     refer = partial(add_foreign_keys, database, cls, retries)
+    # Side by side in SQLite, they would wait for each other, while there are files to be read.
+    alone = not database.is_postgresql
     return (
-        Job(f"finish {table.name}", build, after),
+        Job(f"finish {table.name}", build, after, alone),
         # A row that is left out because it refers to none may be one that others refer to: parents come first.
-        Job(f"refer {table.name}", refer, (f"finish {table.name}", *sorted(parents), *sorted(grandparents))),
+        Job(f"refer {table.name}", refer, (f"finish {table.name}", *sorted(parents), *sorted(grandparents)), alone),
     )
 
 
@@ -284,7 +277,8 @@ def _settled_key(
     try:
         work()
     except ConstraintError:
-        settle_duplicates(database, cls, files(), loader.ledger, loader.rejects)
+        with database.turn:
+            settle_duplicates(database, cls, files(), loader.ledger, loader.rejects)
         work()
 
 
@@ -299,7 +293,11 @@ def _settled_references(
     try:
         work()
     except ConstraintError:
-        if loader.rejects is None or not delete_orphans(database, cls, files(), loader.ledger, loader.rejects):
+        if loader.rejects is None:
+            raise
+        with database.turn:
+            settled = delete_orphans(database, cls, files(), loader.ledger, loader.rejects)
+        if not settled:
             raise
         work()
 
@@ -350,16 +348,17 @@ def _load_group(
     """Load the tables of a group, and note what was done."""
     start = time.monotonic()
     reloaded: dict[type[SchemaMixin], int] = {}
-    with database.turn:
-        if stage == "exposures":
-            names = tree.production
-            versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
+    if stage == "exposures":
+        names = tree.production
+        versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
+        with database.turn:
             loader.retries.run(partial(load_versions, *versions, database=database), "versions")
-        if stage == "targetphot":
-            # Whether a TARGETID is there is asked of this key.
-            build_key(database, Photometry, loader.retries)
-        for cls in group if loader.reload else ():
-            files = _files_of(cls, tree, database)
+    if stage == "targetphot":
+        # Whether a TARGETID is there is asked of this key.
+        build_key(database, Photometry, loader.retries)
+    for cls in group if loader.reload else ():
+        files = _files_of(cls, tree, database)
+        with database.turn:
             reloaded[cls] = reload_table(database, cls, files, loader.ledger, loader.retries)
     done = loader.load_all(load for load in _STAGES[stage].loads(tree, database) if load.table in group)
     for cls, summary in zip(group, summaries, strict=True):

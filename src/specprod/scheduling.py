@@ -19,11 +19,14 @@ class Job:
     work : callable
     after : tuple of str
         Names of the jobs that must be done before; those that are not among the jobs count as done.
+    alone : bool
+        Whether no other job that says so may run at the same time.
     """
 
     name: str
     work: Callable[[], None]
     after: tuple[str, ...] = ()
+    alone: bool = False
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, stop: Callable[[], None] = lambda: None) -> None:
@@ -48,10 +51,11 @@ def run_jobs(jobs: Sequence[Job], workers: int, stop: Callable[[], None] = lambd
     with ThreadPoolExecutor(workers, "job") as pool:
         try:
             while waiting or running:
-                ready = [job for job in waiting if not unfinished.intersection(job.after)]
-                for job in ready[: workers - len(running)]:
-                    waiting.remove(job)
-                    running[pool.submit(job.work)] = job
+                for job in list(waiting):
+                    free = len(running) < workers and not (job.alone and any(other.alone for other in running.values()))
+                    if free and not unfinished.intersection(job.after):
+                        waiting.remove(job)
+                        running[pool.submit(job.work)] = job
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()

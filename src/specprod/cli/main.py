@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import click
 
+from specprod.cli.process import prepare_process
+
 # Name of the subcommand, where it lives (imported only when it is asked for, so that --help stays fast), and its line
 # in --help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -40,6 +42,7 @@ class LazyGroup(click.Group):
         """Import the subcommand of that name."""
         if cmd_name not in COMMANDS:
             return None
+        prepare_process()
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from specprod.cli.process import keep_memory
-
 if TYPE_CHECKING:
     from specprod.configuration import Configuration
     from specprod.database.connection import Database
@@ -98,8 +96,6 @@ def open_database(
     default_schema: str | None = None,
 ) -> Database:
     """Connect to the database that options, variables and configuration name, in this order."""
-    # Before all that is heavy is imported.
-    keep_memory()
     from specprod.database.connection import connect
 
     chosen = configuration.override({"database.url": database}, "option --database")

@@ -135,7 +135,7 @@ _PLAIN: Final[dict[str, Key]] = {
     "database.username": Key(WORD, "desi_admin", "user on the PostgreSQL server"),
     "database.name": Key(WORD, "desi", "database on the PostgreSQL server"),
     "database.schema": Key(TEXT, None, "schema of the tables; that of the production where it is not set"),
-    "loading.chunksize": Key(COUNT, 50000, "rows that are loaded at once"),
+    "loading.chunksize": Key(COUNT, 25000, "rows that are loaded at once"),
     "loading.workers": Key(COUNT, 2, "processes or connections that work at once"),
     "roles.collaboration": Key(WORD, "desi", "role that may always read"),
     "roles.public": Key(WORD, "desi_public", "role that may read what is loaded with --public"),

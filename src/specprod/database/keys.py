@@ -140,7 +140,7 @@ def build_indexes(
 
 
 def _analyze(database: Database, cls: type[SchemaMixin]) -> None:
-    with database.begin() as connection:
+    with database.turn, database.begin() as connection:
         if not database.is_postgresql:
             # Some hundred rows of each index are enough to choose plans by.
             connection.exec_driver_sql("PRAGMA analysis_limit = 1000")
@@ -212,7 +212,7 @@ def _build(
 
     def build(name: str, statement: str) -> None:
         nonlocal keys
-        with database.begin() as connection:
+        with database.turn, database.begin() as connection:
             known = keys or Keys.of(database, connection)
             # After a failure it is not known what became of the transaction: the catalogue is asked again.
             keys = None
@@ -242,10 +242,10 @@ def add_foreign_keys(database: Database, cls: type[SchemaMixin], retries: Retrie
             _build(database, [(name, add) for name, _, add, _ in references], retries, what="reference")
             _build(database, [(name, test) for name, _, _, test in references], retries, what="reference", valid=True)
     except ConstraintError as error:
-        with database.connect() as connection:
+        with database.turn, database.connect() as connection:
             raise ConstraintError(next(orphans(database, connection, cls), str(error))) from error
     if not database.is_postgresql:
-        with database.connect() as connection, translated():
+        with database.turn, database.connect() as connection, translated():
             for message in orphans(database, connection, cls):
                 raise ConstraintError(message)
 

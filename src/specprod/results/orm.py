@@ -149,7 +149,7 @@ class OrmPipelineResultsStorage(PipelineStorage):
             return work(self._connection)
 
         def transaction() -> T:
-            with self.database.begin() as connection:
+            with self.database.turn, self.database.begin() as connection:
                 return work(connection)
 
         return self._retries.run(transaction, "record of results")
