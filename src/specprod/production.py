@@ -159,6 +159,10 @@ _STAGES: dict[str, _Stage] = {
 #: The stages of a production, in order.
 STAGES: tuple[str, ...] = tuple(_STAGES)
 
+# Where indexes are built one after the other, the tables that have the most are loaded first: the others are read
+# meanwhile.
+_ONE_WRITER = ("exposures", "target", "fiberassign", "redshift", "photometry", "targetphot")
+
 
 def stage_loads(stage: str, tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
     """Yield the files of a stage, each with its table."""
@@ -220,7 +224,7 @@ def load_production(
     loads: list[Job] = []
     finishes: list[Job] = []
     references: list[Job] = []
-    for name in (name for name in STAGES if name in stages):
+    for name in (name for name in (STAGES if database.is_postgresql else _ONE_WRITER) if name in stages):
         stage = _STAGES[name]
         for group in stage.groups:
             parts = [TableSummary(name, table_of(cls).name) for cls in group]
@@ -240,7 +244,7 @@ def load_production(
         finishes.append(_finishing(database, Version, ("load exposures tile",), loader.retries, cluster=None)[0])
     # What is ready to be finished goes before what is to be loaded: both cores of the server have work from then on.
     run_jobs([*finishes, *loads, *references], workers, loader.stop)
-    return summaries
+    return sorted(summaries, key=lambda summary: STAGES.index(summary.stage))
 
 
 def _finishing(
