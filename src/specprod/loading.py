@@ -37,7 +37,10 @@ T = TypeVar("T")
 SLICE = 8 << 20
 
 #: Bytes that are ready to be written from which on a load does not read ahead.
-_AHEAD = 8 << 20
+_AHEAD = 24 << 20
+
+#: Bytes of small files that share a transaction.
+_SHARED = 8 << 20
 
 
 def prefetched(items: Iterator[T], size: Callable[[T], int] = lambda _: 1, most: int = 1) -> Iterator[T]:
@@ -210,7 +213,7 @@ class Loader:
         try:
             for load, item in items:
                 more = item.last - item.first if isinstance(item, Piece) else 0
-                if rows and more and (rows + more > self.chunksize or size + _size(item) > _AHEAD):
+                if rows and more and (rows + more > self.chunksize or size + _size(item) > _SHARED):
                     yield batch
                     batch, rows, size = [], 0, 0
                 batch.append((load, item))
