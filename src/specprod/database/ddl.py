@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Column, ForeignKeyConstraint, Integer, Table, UniqueConstraint
 
 from specprod.model import SchemaMixin, table_of
+from specprod.model.base import Int128
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -142,13 +143,15 @@ def analyze(database: Database, cls: type[SchemaMixin]) -> str:
     """Make the statement that gathers statistics of the columns that have indexes.
 
     Those are the ones by which plans are chosen. Statistics of all 100 columns of a wide table take longer than loading
-    it does; PostgreSQL gathers them in the background in its own time.
+    it does; PostgreSQL gathers them in the background in its own time. So it does for keys of 128 bits, which are slow
+    to compare: that they are unique, it knows from their index, and nobody asks for a range of them.
     """
     if not database.is_postgresql:
         return f"ANALYZE {database.name(cls)}"
     table = table_of(cls)
     indexed = {item.name for index in table.indexes for item in index.columns}
-    indexed |= {item.name for item in table.primary_key.columns} | set(cls.__sky__ or ())
+    indexed |= {item.name for item in table.primary_key.columns if not isinstance(item.type, Int128)}
+    indexed |= set(cls.__sky__ or ())
     return f"ANALYZE {database.name(cls)} ({_names(database, sorted(indexed))})"
 
 
