@@ -343,7 +343,7 @@ class Loader:
             return Counts(inserted=piece.rows)
         writer = self._writer(load.table)
         counts = Counts()
-        if piece.rows and load.only_new:
+        if piece.rows and load.only_new and not getattr(load.row_filter, "certain", False):
             counts = writer.insert_new(connection, piece.prepared)
         elif piece.rows:
             counts = Counts(inserted=writer.append(connection, piece.prepared))

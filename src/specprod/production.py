@@ -83,6 +83,12 @@ class NewTargets:
     database : Database
     most : int
         How many are held, 8 bytes each.
+
+    Attributes
+    ----------
+    certain : bool
+        Whether the rows that it chose are new beyond doubt, so that they need not be compared with the table again:
+        nobody else writes to it while a production is loaded.
     """
 
     def __init__(self, database: Database, most: int = 4_000_000) -> None:
@@ -91,10 +97,17 @@ class NewTargets:
         self._known: npt.NDArray[np.int64] | None = None
         self._asked = False
 
+    @property
+    def certain(self) -> bool:
+        return self._known is not None
+
     def __call__(self, chunk: Chunk) -> npt.NDArray[np.int64]:
         """Give the indexes of the rows of a chunk that are new."""
         if not self._asked:
             self._known = loaded_targetids(self._database, self._most)
+            if self._known is None:
+                # Whether a TARGETID is there is asked of this key.
+                build_key(self._database, Photometry)
             self._asked = True
         if self._known is None:
             return deduplicate_targetid(chunk, database=self._database)
@@ -357,9 +370,6 @@ def _load_group(
         versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
         with database.turn:
             loader.retries.run(partial(load_versions, *versions, database=database), "versions")
-    if stage == "targetphot":
-        # Whether a TARGETID is there is asked of this key.
-        build_key(database, Photometry, loader.retries)
     for cls in group if loader.reload else ():
         files = _files_of(cls, tree, database)
         with database.turn:
