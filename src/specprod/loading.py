@@ -308,35 +308,41 @@ class Loader:
         return kept
 
     def _write(self, pieces: list[tuple[FileLoad, Piece]]) -> list[Counts]:
-        """Write pieces in one transaction, each with its entry in the ledger."""
-        if not pieces:
-            return []
-        attempts = 0
-        at = pieces[0]
-
-        def transaction() -> list[Counts]:
-            nonlocal attempts, at
-            attempts += 1
-            done = []
-            with self.database.begin(check_references=False) as connection:
-                if self.database.is_postgresql:
-                    # Whatever the server's default is: a chunk that a crash could still lose must not be passed over.
-                    connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
-                for at in pieces:
-                    done.append(self._write_piece(connection, *at, again=attempts > 1))
-            return done
-
+        """Write pieces, together or, if one of them violates a key, each by itself: those before it stay."""
         for load, piece in pieces:
             if self.rejects is not None and piece.rejects.rows:
                 # Before the commit: after a crash a line may stand twice in the file, but none is lost.
                 self.rejects.add(load, piece.rejects.rows)
+        try:
+            return self._write_together(pieces) if pieces else []
+        except ConstraintError as error:
+            if len(pieces) == 1:
+                raise self._named(*pieces[0], error) from error
+        done: list[Counts] = []
+        for load, piece in pieces:
+            try:
+                done += self._write_together([(load, piece)])
+            except ConstraintError as error:
+                raise self._named(load, piece, error) from error
+        return done
+
+    def _write_together(self, pieces: list[tuple[FileLoad, Piece]]) -> list[Counts]:
+        """Write pieces in one transaction, each with its entry in the ledger."""
+        attempts = 0
+
+        def transaction() -> list[Counts]:
+            nonlocal attempts
+            attempts += 1
+            with self.database.begin(check_references=False) as connection:
+                if self.database.is_postgresql:
+                    # Whatever the server's default is: a chunk that a crash could still lose must not be passed over.
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+                return [self._write_piece(connection, *item, again=attempts > 1) for item in pieces]
+
         (first, start), (last, end) = pieces[0], pieces[-1]
         files = first.path.name if first.path == last.path else f"{first.path.name} … {last.path.name}"
-        try:
-            with self.database.turn:
-                return self.retries.run(transaction, f"chunk of {files}, rows {start.first} to {end.last}")
-        except ConstraintError as error:
-            raise self._named(*at, error) from error
+        with self.database.turn:
+            return self.retries.run(transaction, f"chunk of {files}, rows {start.first} to {end.last}")
 
     def _write_piece(self, connection: Connection, load: FileLoad, piece: Piece, *, again: bool) -> Counts:
         if again and self.ledger.has(connection, load, piece):
