@@ -28,9 +28,10 @@ STAGES = ("exposures", "photometry", "targetphot", "target", "redshift", "fibera
 
 
 @click.command(
-    epilog="Examples: 'specprod-load run prod --specprod sample --database prod.db' loads into an SQLite file; "
-    "'specprod-load run /data/desi --specprod iron --database postgresql://host/name --schema iron --public' into a "
-    "schema of a server."
+    epilog="""\b
+Examples, into an SQLite file and into a schema of a server:
+  specprod-load run prod --specprod sample --database prod.db
+  specprod-load run /data/desi --specprod iron --database postgresql://host/name --schema iron --public"""
 )
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--specprod", required=True, metavar="NAME", help="The production, such as iron.")

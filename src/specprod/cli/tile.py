@@ -25,8 +25,10 @@ _COUNTS = ("inserted", "updated", "removed", "unchanged")
 
 
 @click.command(
-    epilog="Examples: 'specprod-load tile /data/desi 1234 5678 --specprod daily --database daily.db' loads two tiles; "
-    "'specprod-load tile /data/desi --specprod daily --changed --update --primary' what was observed last night."
+    epilog="""\b
+Examples, two tiles and what was observed last night:
+  specprod-load tile /data/desi 1234 5678 --specprod daily --database daily.db
+  specprod-load tile /data/desi --specprod daily --changed --update --primary"""
 )
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("tileids", type=click.IntRange(min=1), nargs=-1, metavar="[TILEID]...")

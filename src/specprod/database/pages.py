@@ -24,7 +24,7 @@ from specprod.identifiers import INT128, as_decimal_text
 from specprod.model.casting import Array, text_lengths
 from specprod.model.converting import Columns
 
-__all__ = ["PagePacker", "stored_text"]
+__all__ = ["PagePacker"]
 
 _PAGE = 32768
 _LEAF, _INTERIOR = 0x0D, 0x05
@@ -35,7 +35,7 @@ _MOST_ROWS = 1 << 20
 _MOST_PAGES = (_PAGE - 12) // (2 + 4 + 9)
 
 
-def stored_text(values: Array) -> Array:
+def _stored_text(values: Array) -> Array:
     """Turn a column that SQLite stores as text, though it is none, into that text; leave others as they are."""
     if values.dtype == INT128:
         return as_decimal_text(values)
@@ -98,7 +98,7 @@ class PagePacker:
         rows = len(next(iter(columns.values())))
         if not rows:
             return []
-        fields = {name: _field(stored_text(columns[name])) for name in self._names}
+        fields = {name: _field(_stored_text(columns[name])) for name in self._names}
         if self._key is not None:
             fields[self._key] = _Field(0, np.empty((rows, 0), dtype=np.uint8))
         groups = self._groups(fields, None if self._key is None else columns[self._key].astype(np.int64), rows)

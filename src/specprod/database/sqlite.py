@@ -55,13 +55,12 @@ class PageWriter(Writer):
 
     def append(self, connection: Connection, prepared: Prepared) -> int:
         """Insert rows and return their number."""
-        rows = 0
-        for driver in self._pieces(connection, prepared):
-            there = [name for _, name, *_ in driver.execute(f"PRAGMA main.table_info({self.database.name(self.cls)})")]
-            # Rows whose columns have the same order are copied as they are, but only by this very statement.
-            same = f"INSERT INTO main.{self.database.name(self.cls)} SELECT * FROM {_PIECE}.piece"
-            rows += driver.execute(same if there == self._columns else self._insert).rowcount
-        return rows
+        table = self.database.name(self.cls)
+        there = [row[1] for row in connection.exec_driver_sql(f"PRAGMA main.table_info({table})")]
+        # Rows whose columns have the same order are copied as they are, but only by this very statement.
+        same = f"INSERT INTO main.{table} SELECT * FROM {_PIECE}.piece"
+        insert = same if there == self._columns else self._insert
+        return sum(driver.execute(insert).rowcount for driver in self._pieces(connection, prepared))
 
     def insert_new(self, connection: Connection, prepared: Prepared) -> Counts:
         """Insert the rows whose key is not there yet."""
