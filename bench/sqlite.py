@@ -2,7 +2,7 @@
 
 The floor is a single process that has all tuples in memory before the clock starts, inserts them table by table, one
 transaction each, into the same tables, and builds the same indexes. It is measured twice: with SQLite as it is, and
-under the settings of a load (pages of 32 kB, a larger cache, a second thread that sorts).
+under the settings of a load (pages of 32 kB, a larger cache).
 
     python bench/sqlite.py [--root SAMPLE] [--tiles 30] [--rounds 3]
 """
@@ -45,8 +45,6 @@ def floor(source: str, path: str, tuned: bool, answer: multiprocessing.Queue[tup
     with connect(path if tuned else ":memory:") as database, database.connect() as connection:
         driver = connection.connection.driver_connection if tuned else sqlite3.connect(path, isolation_level=None)
         driver.execute("PRAGMA foreign_keys = OFF")
-        if tuned:
-            driver.execute("PRAGMA threads = 2")
         for cls in TABLES:
             driver.execute(ddl.create_table(database, cls))
         start = time.perf_counter()

@@ -20,7 +20,7 @@ CODE = (
 def peak(root: Path, target: str) -> float:
     """Peak memory in MB of a process that loads a production."""
     # Chunks of this size are reached by both trees, as those of the default size are by real productions.
-    words = ["run", str(root), "--specprod", "sample", "--database", target, "--chunksize", "2000", "--quiet"]
+    words = ["run", str(root), "--specprod", "sample", "--database", target, "--chunksize", "500", "--quiet"]
     done = subprocess.run([sys.executable, "-c", CODE, *words], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1]) / 1024
 

@@ -86,11 +86,6 @@ class Piece:
     keys: list[npt.NDArray[Any]] = field(default_factory=list)
     places: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
-    @property
-    def bytes(self) -> int:
-        """Size of what is to be written."""
-        return sum(part.nbytes for _, parts in self.prepared for part in parts)
-
 
 class Progress(Protocol):
     """What a load tells of its progress."""

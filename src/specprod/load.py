@@ -70,6 +70,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+# Numbers that SQLite gives as one text.
+_AT_ONCE = 100_000
+
 DEFAULT_ROLES = ("desi",)
 DEFAULT_PUBLIC_ROLE = "desi_public"
 
@@ -296,14 +299,23 @@ def loaded_targetids(database: Database, most: int) -> npt.NDArray[np.int64] | N
         count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608
         if count > most:
             return None
-        # One value for all: a row each would take ten times as long.
+        # One value for many: a row each would take ten times as long.
         if database.is_postgresql:
             query = f"SELECT string_agg(int8send(targetid), ''::bytea) FROM {table}"  # noqa: S608
             numbers = np.frombuffer(connection.exec_driver_sql(query).scalar() or b"", dtype=">i8").astype(np.int64)
-        else:
-            query = f"SELECT json_group_array(targetid) FROM {table}"  # noqa: S608
-            numbers = np.array(json.loads(connection.exec_driver_sql(query).scalar_one()), dtype=np.int64)
-    return np.sort(numbers)
+            numbers.sort()
+            return numbers
+        query = (
+            "SELECT json_group_array(targetid) FROM "  # noqa: S608
+            f"(SELECT targetid FROM {table} WHERE targetid > ? ORDER BY targetid LIMIT {_AT_ONCE})"
+        )
+        numbers = np.empty(count, dtype=np.int64)
+        read, last = 0, -(1 << 63)
+        while read < count:
+            part = json.loads(connection.exec_driver_sql(query, (last,)).scalar_one())
+            numbers[read : read + len(part)] = part
+            read, last = read + len(part), part[-1]
+    return numbers
 
 
 def contained(numbers: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

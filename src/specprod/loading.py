@@ -34,13 +34,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Bytes of a file that are converted at a time.
-SLICE = 8 << 20
-
-#: Bytes that are ready to be written from which on a load does not read ahead.
-_AHEAD = 24 << 20
-
-#: Bytes of small files that share a transaction.
-_SHARED = 8 << 20
+SLICE = 3 << 20
 
 
 def prefetched(items: Iterator[T], size: Callable[[T], int] = lambda _: 1, most: int = 1) -> Iterator[T]:
@@ -112,8 +106,10 @@ def prefetched(items: Iterator[T], size: Callable[[T], int] = lambda _: 1, most:
 _Item: TypeAlias = tuple[FileLoad, Piece | TableReader]
 
 
-def _size(piece: Piece | TableReader) -> int:
-    return piece.bytes if isinstance(piece, Piece) else 0
+def _rows(item: _Item) -> int:
+    """Rows of the file that a piece stands for."""
+    piece = item[1]
+    return piece.last - piece.first if isinstance(piece, Piece) else 0
 
 
 class Loader:
@@ -193,7 +189,7 @@ class Loader:
         dict of FileLoad to Counts
         """
         totals: dict[FileLoad, Counts] = {}
-        for batch in self._batches(prefetched(self._all_pieces(loads), lambda item: _size(item[1]), _AHEAD)):
+        for batch in self._batches(prefetched(self._all_pieces(loads), _rows, self.chunksize)):
             if self._stopped.is_set():
                 break
             pieces = [(load, item) for load, item in batch if isinstance(item, Piece)]
@@ -207,18 +203,16 @@ class Loader:
         return totals
 
     def _batches(self, items: Iterator[_Item]) -> Iterator[list[_Item]]:
-        """Put small files together: one transaction takes as many as have few bytes, and no more rows than a chunk."""
+        """Put small files together: one transaction takes as many as have no more rows than a chunk."""
         batch: list[_Item] = []
-        rows = size = 0
+        rows = 0
         try:
-            for load, item in items:
-                more = item.last - item.first if isinstance(item, Piece) else 0
-                if rows and more and (rows + more > self.chunksize or size + _size(item) > _SHARED):
+            for item in items:
+                if rows and rows + _rows(item) > self.chunksize:
                     yield batch
-                    batch, rows, size = [], 0, 0
-                batch.append((load, item))
-                rows += more
-                size += _size(item)
+                    batch, rows = [], 0
+                batch.append(item)
+                rows += _rows(item)
         except Exception:
             # What was read before stays.
             yield batch

@@ -91,7 +91,7 @@ class NewTargets:
         nobody else writes to it while a production is loaded.
     """
 
-    def __init__(self, database: Database, most: int = 4_000_000) -> None:
+    def __init__(self, database: Database, most: int = 2_000_000) -> None:
         self._database = database
         self._most = most
         self._known: npt.NDArray[np.int64] | None = None

@@ -81,7 +81,6 @@ def prepare_for_builds(database: Database, connection: Connection) -> None:
     is on this machine, helpers of each are as many as there are cores left. Others know best themselves.
     """
     if not database.is_postgresql:
-        connection.exec_driver_sql("PRAGMA threads = 2")
         return
     connection.exec_driver_sql(
         "SELECT set_config('maintenance_work_mem', "
