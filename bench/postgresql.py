@@ -5,7 +5,7 @@ production's files, from files that it reads itself, then primary keys and index
 and the references, in the order in which a schema that was made with its indexes is clustered at last. The user of the
 database must be allowed to write files on the server.
 
-    python bench/postgresql.py --database postgresql://postgres@localhost/test [--tiles 30] [--rounds 3]
+    python bench/postgresql.py --database postgresql://postgres@localhost/test [--tiles 34] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database", required=True, help="PostgreSQL URL of a superuser")
     parser.add_argument("--root", type=Path, help="a sample that is there already")
-    parser.add_argument("--tiles", type=int, default=30)
+    parser.add_argument("--tiles", type=int, default=34)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=None) as scratch:

@@ -4,7 +4,7 @@ The floor is a single process that has all tuples in memory before the clock sta
 transaction each, into the same tables, and builds the same indexes. It is measured twice: with SQLite as it is, and
 under the settings of a load (pages of 32 kB, a larger cache).
 
-    python bench/sqlite.py [--root SAMPLE] [--tiles 30] [--rounds 3]
+    python bench/sqlite.py [--root SAMPLE] [--tiles 34] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> int:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="a sample that is there already")
-    parser.add_argument("--tiles", type=int, default=30)
+    parser.add_argument("--tiles", type=int, default=34)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -150,7 +150,7 @@ def analyze(database: Database, cls: type[SchemaMixin]) -> str:
         return f"ANALYZE {database.name(cls)}"
     table = table_of(cls)
     indexed = {item.name for index in table.indexes for item in index.columns}
-    indexed |= {item.name for item in table.primary_key.columns if not isinstance(item.type, Int128)}
+    indexed |= {item.name for item in table.primary_key.columns if not (indexed and isinstance(item.type, Int128))}
     indexed |= set(cls.__sky__ or ())
     return f"ANALYZE {database.name(cls)} ({_names(database, sorted(indexed))})"
 
