@@ -52,7 +52,7 @@ def test_named_productions(values):
         ("database.hostname", "specprod-db.desi.lbl.gov"),
         ("database.username", "desi_admin"),
         ("database.schema", None),
-        ("loading.chunksize", 50000),
+        ("loading.chunksize", 25000),
         ("loading.workers", 2),
         ("roles.collaboration", "desi"),
         ("roles.public", "desi_public"),
@@ -79,7 +79,7 @@ def test_later_sources_go_before_earlier_ones(write, tmp_path):
     assert configuration.origin("loading.chunksize") == str(given_file)
     assert configuration.origin("database.url") == str(user)
     seen.append(configuration.override({"loading.chunksize": 4}, "option --chunksize").get("loading.chunksize"))
-    assert seen == [50000, 1, 2, 3, 4]
+    assert seen == [25000, 1, 2, 3, 4]
     environ["SPECPROD_DATABASE"] = "environment.db"
     configuration = load_configuration(given_file, environ=environ)
     assert configuration.get("database.url") == "environment.db"
