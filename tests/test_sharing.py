@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,13 @@ from specprod.database.keys import build_indexes, prepare_for_builds
 from specprod.database.writers import Counts
 from specprod.errors import DatabaseError, InputError
 from specprod.interfaces import Piece
-from specprod.ledger import opened
+from specprod.ledger import LoadLedger, opened
 from specprod.load import setup_db
 from specprod.loading import FileLoad, Loader
 from specprod.model import Photometry
 from specprod.production import NewTargets
 from specprod.reading.tables import open_table
+from specprod.results.orm import OrmPipelineResultsStorage
 from specprod.scheduling import Job, run_jobs
 
 pytestmark = pytest.mark.compat
@@ -128,6 +130,36 @@ def test_what_was_rolled_back_is_not_in_the_ledger(
         with caplog.at_level(logging.WARNING, "specprod"):
             ledger.finish(load, reader)
         assert "DATASUM" not in caplog.text
+
+
+def test_who_has_the_turn_can_begin_a_file(database_target: str, files: list[Path]) -> None:
+    """One thread makes its first record while another has the turn, and then makes its own: neither waits for ever."""
+    first, second = loads(files[:2])
+    with connect(database_target, schema="s") as database:
+        setup_db(database=database)
+        storage = OrmPipelineResultsStorage(database)
+        storage.create()
+        ledger = LoadLedger(storage, storage.create_pipeline_execution("run"), files[0].parent, database.turn)
+        taken = threading.Event()
+
+        def begin() -> None:
+            taken.wait()
+            ledger.announce(first, 20)
+
+        def reload() -> None:
+            with database.turn:
+                taken.set()
+                # Until the other thread stands where it waits for the turn.
+                time.sleep(0.3)
+                ledger.announce(second, 20)
+
+        threads = [threading.Thread(target=work, daemon=True) for work in (begin, reload)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert not any(thread.is_alive() for thread in threads)
+        assert len(list(storage.get_task_executions(name="photometry"))) == 1
 
 
 @pytest.mark.parametrize("most", [0, 2_000_000])

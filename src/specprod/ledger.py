@@ -53,14 +53,23 @@ class LoadLedger:
         The run.
     root : path
         Files are named relative to it.
+    turn : context manager
+        What threads hold while they use the database in which the storage writes; see `Database`.
     """
 
     keeps_checksums = True
 
-    def __init__(self, storage: PipelineStorage, execution: PipelineExecution, root: Path) -> None:
+    def __init__(
+        self,
+        storage: PipelineStorage,
+        execution: PipelineExecution,
+        root: Path,
+        turn: contextlib.AbstractContextManager[Any],
+    ) -> None:
         self.storage = storage
         self.execution = execution
         self.root = root.resolve()
+        self._turn = turn
         self._lock = threading.Lock()
         self._stages: dict[str, PipelineResult] = {}
         self._tasks: dict[tuple[str, str], TaskExecution] = {}
@@ -156,10 +165,10 @@ class LoadLedger:
     def _task(self, load: FileLoad) -> TaskExecution:
         """Give the record of the table of a load in this run, and make it when the table is met first."""
         table = table_of(load.table).name
-        # Whoever has the turn to write has a record already, and does not wait for the one who makes another.
         if (known := self._tasks.get((load.stage, table))) is not None:
             return known
-        with self._lock:
+        # The turn comes first: who waits for the lock may have it, and the record cannot be made without it.
+        with self._turn, self._lock:
             if load.stage not in self._stages:
                 begun = {"state": State.RUNNING, "started": present()}
                 self._stages[load.stage] = self.storage.create_pipeline_result(self.execution, load.stage, **begun)
@@ -316,7 +325,7 @@ def opened(
         with helpers.pipeline_execution(
             storage, name, command, input_data={"production": dict(production or {}), "root": str(root)}
         ) as execution:
-            ledger = LoadLedger(storage, execution, root)
+            ledger = LoadLedger(storage, execution, root, database.turn)
             try:
                 yield ledger
             except BaseException as error:
