@@ -16,6 +16,7 @@ from specprod.database.failures import Retries
 from specprod.database.keys import missing_key
 from specprod.database.locking import locked
 from specprod.database.schema import create_tables, drop_tables, existing_tables
+from specprod.database.settings import raise_memory
 from specprod.errors import ConfigurationError, DatabaseError, SchemaError
 from specprod.model import SchemaMixin, table_of
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Applied", "PatchCounts", "apply_patch", "compare", "require_agreement", "undo_patch"]
 
 logger = logging.getLogger(__name__)
-
-# Rows of a large table are joined faster with memory to hold the smaller side; a larger setting of the server stays.
-_WORK_MEMORY = "256MB"
 
 
 @dataclass(frozen=True)
@@ -226,10 +224,8 @@ def _compare(database: Database, patches: Database, tables: Sequence[str]) -> li
 
 def _prepare(database: Database, connection: Connection) -> None:
     if database.is_postgresql:
-        connection.exec_driver_sql(
-            "SELECT set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), "
-            f"pg_size_bytes('{_WORK_MEMORY}')) / 1024 || 'kB', true)"
-        )
+        # Rows of a large table are joined faster with memory to hold the smaller side.
+        raise_memory(connection, "work_mem", local=True)
 
 
 def require_agreement(counts: Sequence[PatchCounts]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Table
 
-from specprod.database.grouping import groups_of_equal_lengths
+from specprod.database.grouping import filled, groups_of_equal_lengths
 from specprod.identifiers import INT128, decimal_digits
 from specprod.model.casting import text_lengths
 from specprod.model.converting import Columns, database_dtype
@@ -83,11 +83,7 @@ class BinaryPacker:
         list of memoryview
             Pieces of the stream, without its signature and trailer.
         """
-        size = len(next(iter(columns.values())))
-        rows = np.empty(size, dtype=self._dtype)
-        # Without its fields, a row is copied in one piece; with them, numpy copies each by itself.
-        plain = f"V{self._dtype.itemsize}"
-        rows.view(plain)[...] = self._template.view(plain)
+        rows = filled(len(next(iter(columns.values()))), self._template)
         for name, dtype in self._fixed.items():
             values = columns[name]
             if dtype == INT128:

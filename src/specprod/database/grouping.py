@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["groups_of_equal_lengths"]
+__all__ = ["filled", "groups_of_equal_lengths"]
+
+
+def filled(size: int, template: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Make rows of one layout.
+
+    Parameters
+    ----------
+    size : int
+    template : numpy.ndarray, shape ()
+        What each of them is, a structure.
+
+    Returns
+    -------
+    numpy.ndarray, shape (size,)
+    """
+    rows = np.empty(size, dtype=template.dtype)
+    # Without its fields, a row is copied in one piece; with them, numpy copies each by itself.
+    plain = f"V{template.itemsize}"
+    rows.view(plain)[...] = template.view(plain)
+    return rows
 
 
 def groups_of_equal_lengths(

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from specprod.database import ddl
 from specprod.database.failures import Retries, translated
 from specprod.database.schema import TABLES
+from specprod.database.settings import raise_memory
 from specprod.errors import ConfigurationError, ConstraintError
 from specprod.model import SchemaMixin, table_of
 
@@ -77,16 +78,12 @@ class Keys:
 def prepare_for_builds(database: Database, connection: Connection) -> None:
     """Give a session the memory that sorting for an index takes, and no more processes than the machine has cores for.
 
-    The memory is that of the server's own setting, if that is larger. Two tables are built at a time; where the server
+    Two tables are built at a time; where the server
     is on this machine, helpers of each are as many as there are cores left. Others know best themselves.
     """
     if not database.is_postgresql:
         return
-    connection.exec_driver_sql(
-        "SELECT set_config('maintenance_work_mem', "
-        "greatest(pg_size_bytes(current_setting('maintenance_work_mem')), pg_size_bytes('256MB')) / 1024 || 'kB', "
-        "false)"
-    )
+    raise_memory(connection, "maintenance_work_mem", local=False)
     driver: Any = connection.connection.driver_connection
     address = driver.info.hostaddr
     if not address or ipaddress.ip_address(address).is_loopback:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 
-from specprod.database.grouping import groups_of_equal_lengths
+from specprod.database.grouping import filled, groups_of_equal_lengths
 from specprod.errors import DatabaseError
 from specprod.identifiers import INT128, as_decimal_text
 from specprod.model.casting import Array, text_lengths
@@ -224,10 +224,7 @@ class _Group:
         """Make what stands in the pages for each row."""
         template = np.zeros((), dtype=self._dtype)
         template["length"], template["header"] = np.void(self._length), np.void(self._header)
-        cells = np.empty(len(self._numbers), dtype=self._dtype)
-        # Without its fields, a cell is copied in one piece; with them, numpy copies each by itself.
-        plain = f"V{self._dtype.itemsize}"
-        cells.view(plain)[...] = template.view(plain)
+        cells = filled(len(self._numbers), template)
         cells["number"] = self._numbers
         for name, width in self._widths.items():
             values = fields[name].values[self._chosen]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from specprod.database.failures import translated
+from specprod.database.settings import raise_memory
 from specprod.model import SchemaMixin, table_of
 
 if TYPE_CHECKING:
@@ -42,11 +43,8 @@ def update_primary(database: Database, cls: type[SchemaMixin], connection: sa.Co
         with translated(), database.begin() as own:
             return update_primary(database, cls, own)
     if database.is_postgresql:
-        # Sorting some million rows in memory takes half the time; a larger setting of the server's own stays.
-        connection.exec_driver_sql(
-            "SELECT set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), "
-            "pg_size_bytes('256MB')) / 1024 || 'kB', true)"
-        )
+        # Sorting some million rows in memory takes half the time.
+        raise_memory(connection, "work_mem", local=True)
     table = table_of(cls)
     best = (sa.case((table.c.zwarn == 0, 0), else_=1), table.c.tsnr2_lrg.desc(), table.c.id)
     group = sa.case((table.c.survey == "main", "main"), (table.c.survey.in_(_GROUPS["sv"] or ()), "sv"), else_="other")
