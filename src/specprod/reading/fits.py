@@ -139,8 +139,8 @@ class FitsTable(TableReader):
         self.path, self.hdu = path, " or ".join(map(str, self._wanted))
         with contextlib.ExitStack() as stack:
             plain = unpacker.plain(path) if unpacker is not None else stack.enter_context(unpacked(path))
-            self._inspect(plain)
             self._stream = stack.enter_context(plain.open("rb"))
+            self._inspect(plain)
             self._stack = stack.pop_all()
 
     def _error(self, message: str) -> FormatError:
@@ -155,9 +155,8 @@ class FitsTable(TableReader):
 
     def _inspect(self, plain: Path) -> None:
         """Find the HDU, its columns and its place in the file."""
-        with plain.open("rb") as stream:
-            if stream.read(9) != b"SIMPLE  =":
-                raise FormatError("not a FITS file", file=self.path)
+        if self._stream.read(9) != b"SIMPLE  =":
+            raise FormatError("not a FITS file", file=self.path)
         try:
             with fitsio.FITS(str(plain)) as file:
                 found = next((hdu for hdu in self._wanted if hdu in file), None)
@@ -166,9 +165,8 @@ class FitsTable(TableReader):
                     raise MissingHDUError(f"no HDU {self.hdu}; the file has {names}", file=self.path)
                 self.hdu = found
                 offsets = file[found].get_offsets()
-            with plain.open("rb") as stream:
-                stream.seek(offsets["header_start"])
-                self.header = parse_header(stream.read(offsets["data_start"] - offsets["header_start"]))
+            self._stream.seek(offsets["header_start"])
+            self.header = parse_header(self._stream.read(offsets["data_start"] - offsets["header_start"]))
         except (OSError, ValueError, KeyError, UnicodeDecodeError, TypeError, SystemError) as error:
             raise self._error(f"cannot be read as FITS: {_first_line(error)}") from error
         if self.header.get("XTENSION", "").strip() != "BINTABLE":

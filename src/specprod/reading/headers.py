@@ -6,6 +6,7 @@ than to read some thousand rows.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -58,11 +59,8 @@ def _value(text: str) -> bool | int | float | str | None:
         return text == "T"
     if not text:
         return None
-    try:
+    with contextlib.suppress(ValueError):
         return int(text)
-    except ValueError:
-        pass
-    try:
+    with contextlib.suppress(ValueError):
         return float(text.replace("D", "E").replace("d", "e"))
-    except ValueError:
-        return text
+    return text

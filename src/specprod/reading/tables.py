@@ -199,9 +199,9 @@ class Unpacker:
 
     def plain(self, path: Path) -> Path:
         """Give a path whose bytes are not compressed, as `unpacked` does; it is there until the next call."""
-        if self._of is None or self._of != _state(path):
+        state = _state(path)
+        if state is None or state != self._of:
             self.close()
-            state = _state(path)
             self._plain = self._kept.enter_context(unpacked(path))
             self._of = state
         return self._plain
