@@ -38,7 +38,8 @@ class FileLoad:
     given : mapping
         Values for all rows, such as ``survey="main"``.
     row_filter : callable, optional
-        Gives the indexes of the rows of a chunk that stay. All by default.
+        Gives the indexes of the rows of a chunk that stay. All by default. If it has an attribute ``certain`` that is
+        true, the keys of what it leaves are in no other row of the table.
     only_new : bool
         Whether rows whose key is in the table already are left out; otherwise they are an error.
     nan_zero : bool

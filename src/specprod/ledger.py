@@ -74,9 +74,10 @@ class LoadLedger:
         self._stages: dict[str, PipelineResult] = {}
         self._tasks: dict[tuple[str, str], TaskExecution] = {}
         self._rows: dict[FileLoad, int] = {}
-        self._loaded: dict[tuple[str, str], list[TaskResult]] = defaultdict(list)
+        # By table and file, then by first row.
+        self._loaded: dict[tuple[str, str], dict[int, TaskResult]] = defaultdict(dict)
         for item in storage.get_task_results(state=str(State.DONE)):
-            self._loaded[item.table_name or "", item.file or ""].append(item)
+            self._keep(item)
 
     def file_name(self, path: Path) -> str:
         """Name of a file in the ledger: relative to the root, where it stands below it."""
@@ -85,8 +86,12 @@ class LoadLedger:
 
     def _entries(self, load: FileLoad) -> list[TaskResult]:
         """Find the ranges of a file that are loaded, in order of rows."""
-        found = self._loaded.get((table_of(load.table).name, self.file_name(load.path)), [])
-        return sorted(found, key=lambda item: (item.first_row or 0, item.last_row or 0))
+        found = self._loaded.get((table_of(load.table).name, self.file_name(load.path)), {})
+        return [found[row] for row in sorted(found)]
+
+    def _keep(self, item: TaskResult) -> None:
+        """Remember a range; it takes the place of one of an attempt that came to nothing."""
+        self._loaded[item.table_name or "", item.file or ""][item.first_row or 0] = item
 
     def complete(self, load: FileLoad) -> bool:
         """Whether a file is loaded to its end and has the size and the time that it had then."""
@@ -209,10 +214,7 @@ class LoadLedger:
             datasum=piece.checksum,
             options=_options(load),
         )
-        entries = self._loaded[item.table_name or "", item.file or ""]
-        # That of an attempt that came to nothing is not there any more.
-        entries[:] = [entry for entry in entries if entry.first_row != item.first_row]
-        entries.append(item)
+        self._keep(item)
 
     def record_tile(
         self, connection: Connection, tileid: int, counts: Mapping[str, Any], files: Iterable[Path]
@@ -262,7 +264,7 @@ class LoadLedger:
         for item in self._entries(load):
             if (item.first_row or 0) >= first:
                 storage.delete(TaskResult, id=item.id)
-                self._loaded[key].remove(item)
+                del self._loaded[key][item.first_row or 0]
 
     def end(self, error: BaseException | None = None) -> None:
         """End the run: what is under way becomes done, failed or cancelled."""

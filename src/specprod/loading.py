@@ -193,6 +193,10 @@ class Loader:
             if self._stopped.is_set():
                 break
             pieces = [(load, item) for load, item in batch if isinstance(item, Piece)]
+            for load, piece in pieces:
+                if self.rejects is not None and piece.rejects.rows:
+                    # Before the commit: after a crash a line may stand twice in the file, but none is lost.
+                    self.rejects.add(load, piece.rejects.rows)
             for (load, piece), counts in zip(pieces, self._write(pieces), strict=True):
                 totals[load] = totals.get(load, Counts()) + counts
                 self.progress.advance(load, piece.last - piece.first)
@@ -303,22 +307,12 @@ class Loader:
 
     def _write(self, pieces: list[tuple[FileLoad, Piece]]) -> list[Counts]:
         """Write pieces, together or, if one of them violates a key, each by itself: those before it stay."""
-        for load, piece in pieces:
-            if self.rejects is not None and piece.rejects.rows:
-                # Before the commit: after a crash a line may stand twice in the file, but none is lost.
-                self.rejects.add(load, piece.rejects.rows)
         try:
             return self._write_together(pieces) if pieces else []
         except ConstraintError as error:
             if len(pieces) == 1:
                 raise self._named(*pieces[0], error) from error
-        done: list[Counts] = []
-        for load, piece in pieces:
-            try:
-                done += self._write_together([(load, piece)])
-            except ConstraintError as error:
-                raise self._named(load, piece, error) from error
-        return done
+        return [counts for piece in pieces for counts in self._write([piece])]
 
     def _write_together(self, pieces: list[tuple[FileLoad, Piece]]) -> list[Counts]:
         """Write pieces in one transaction, each with its entry in the ledger."""

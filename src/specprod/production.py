@@ -102,12 +102,12 @@ class NewTargets:
         return self._known is not None
 
     def __call__(self, chunk: Chunk) -> npt.NDArray[np.int64]:
-        """Give the indexes of the rows of a chunk that are new."""
+        """Give the indexes of the rows of a chunk that are new; after a failure it can be asked again."""
         if not self._asked:
             self._known = loaded_targetids(self._database, self._most)
             if self._known is None:
                 # Whether a TARGETID is there is asked of this key.
-                build_key(self._database, Photometry)
+                build_key(self._database, Photometry, Retries(attempts=1))
             self._asked = True
         if self._known is None:
             return deduplicate_targetid(chunk, database=self._database)
@@ -237,7 +237,8 @@ def load_production(
     loads: list[Job] = []
     finishes: list[Job] = []
     references: list[Job] = []
-    for name in (name for name in (STAGES if database.is_postgresql else _ONE_WRITER) if name in stages):
+    order = STAGES if database.is_postgresql else _ONE_WRITER
+    for name in sorted((name for name in STAGES if name in stages), key=order.index):
         stage = _STAGES[name]
         for group in stage.groups:
             parts = [TableSummary(name, table_of(cls).name) for cls in group]
