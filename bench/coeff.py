@@ -12,7 +12,6 @@ Exit status 1 if the fix takes more than 1.2 times as long as the statement, aft
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from measuring import settle
 from specprod.coeff import FIXES, apply_patch
 from specprod.coeff.tables import COEFFICIENTS
 from specprod.database.connection import Database, database_url
@@ -80,15 +80,6 @@ def fixed(database: Database, patches: Database, rows: int) -> float:
     if done.changed != rows:
         raise SystemExit(f"{done.changed} rows changed, expected {rows}")
     return seconds
-
-
-def settle(database: Database) -> None:
-    """Have the disk done with the rows just made."""
-    if database.is_postgresql:
-        with database.connect() as connection, connection.execution_options(isolation_level="AUTOCOMMIT") as free:
-            free.exec_driver_sql("CHECKPOINT")
-    else:
-        os.sync()
 
 
 def main() -> int:

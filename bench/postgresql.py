@@ -11,7 +11,6 @@ database must be allowed to write files on the server.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -21,29 +20,16 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from measuring import load, settle
 from specprod.configuration import load_configuration
 from specprod.database import Database, ddl
 from specprod.database.connection import connect
-from specprod.database.keys import build_key
 from specprod.database.schema import TABLES, create_tables, drop_tables
 from specprod.load import setup_db
 from specprod.loading import Loader
-from specprod.model import Photometry, table_of
+from specprod.model import table_of
 from specprod.production import STAGES, stage_loads
 from specprod.reading.production import ProductionTree
-
-
-def load(root: Path, url: str, schema: str) -> tuple[float, float]:
-    """Run the command as a process; return its wall time and its peak memory in MB."""
-    command = ["specprod-load", "run", str(root), "--specprod", "sample", "--database", url, "--schema", schema]
-    start = time.perf_counter()
-    child = subprocess.run(
-        ["/usr/bin/time", "-f", "%M", *command, "--quiet"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return time.perf_counter() - start, int(child.stderr.split()[-1]) / 1024
 
 
 def dump(database: Database, root: Path, directory: Path) -> int:
@@ -51,8 +37,6 @@ def dump(database: Database, root: Path, directory: Path) -> int:
     setup_db(database=database, overwrite=True)
     tree = ProductionTree(root, load_configuration(environ={}).production("sample"))
     for stage in STAGES:
-        if stage == "targetphot":
-            build_key(database, Photometry)
         Loader(database).load_all(stage_loads(stage, tree, database))
     rows = 0
     with database.begin() as connection:
@@ -66,13 +50,6 @@ def drop(database: Database, schema: str) -> None:
     """Drop a schema that a measurement left."""
     with database.begin() as connection:
         connection.execute(sa.schema.DropSchema(schema, cascade=True, if_exists=True))
-
-
-def settle(database: Database) -> None:
-    """Let the server and the disk finish what was written before, so that neither side pays for earlier rows."""
-    with database.connect() as connection, connection.execution_options(isolation_level="AUTOCOMMIT"):
-        connection.exec_driver_sql("CHECKPOINT")
-    os.sync()
 
 
 def floor(database: Database, directory: Path) -> dict[str, float]:
@@ -126,7 +103,7 @@ def main() -> int:
             with connect(options.database) as database:
                 drop(database, "bench_load")
                 settle(database)
-            wall, memory = load(root, options.database, "bench_load")
+            wall, memory = load(root, options.database, "--schema", "bench_load")
             with connect(options.database, schema="bench_floor") as database:
                 parts = floor(database, files)
             total = sum(parts.values())

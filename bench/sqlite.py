@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import multiprocessing
-import os
 import sqlite3
 import statistics
 import subprocess
@@ -21,18 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from measuring import load, settle
 from specprod.database import connect, ddl
 from specprod.database.schema import TABLES
 from specprod.model import table_of
-
-
-def load(root: Path, path: Path) -> tuple[float, float]:
-    """Run the command as a process; return its wall time and its peak memory in MB."""
-    path.unlink(missing_ok=True)
-    command = ["specprod-load", "run", str(root), "--specprod", "sample", "--database", str(path), "--quiet"]
-    start = time.perf_counter()
-    child = subprocess.run(["/usr/bin/time", "-f", "%M", *command], check=True, capture_output=True, text=True)
-    return time.perf_counter() - start, int(child.stderr.split()[-1]) / 1024
 
 
 def floor(source: str, path: str, tuned: bool, answer: multiprocessing.Queue[tuple[int, float, float]]) -> None:
@@ -77,11 +68,12 @@ def main() -> int:
         ratios: dict[str, list[float]] = {"SQLite as it is": [], "the settings of a load": []}
         loaded, bare = Path(scratch) / "loaded.db", Path(scratch) / "bare.db"
         for number in range(options.rounds):
-            os.sync()
+            loaded.unlink(missing_ok=True)
+            settle()
             wall, memory = load(root, loaded)
             print(f"round {number + 1}: run {wall:.1f} s, peak {memory:.0f} MB", end="", flush=True)
             for (name, found), tuned in zip(ratios.items(), (False, True), strict=True):
-                os.sync()
+                settle()
                 answer: multiprocessing.Queue[tuple[int, float, float]] = multiprocessing.Queue()
                 process = multiprocessing.Process(target=floor, args=(str(loaded), str(bare), tuned, answer))
                 process.start()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -80,6 +81,22 @@ def sample_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sample") / "tree"
     write_sample(root, tiles=3, targets_per_tile=60, potentials_per_tile=150, seed=7)
     return root
+
+
+@pytest.fixture(scope="module")
+def catalogues(sample_root: Path) -> dict[str, np.ndarray]:
+    """Rows of the redshift catalogues of the sample."""
+    from support.coeff import read_catalogues
+
+    return read_catalogues(sample_root)
+
+
+@pytest.fixture(scope="module")
+def patch_files(sample_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Files of a patch made of these."""
+    from support.coeff import extract
+
+    return extract(sample_root, tmp_path_factory.mktemp("patches") / "new")
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ import pytest
 from specprod import connect
 from specprod.cli.main import main
 from specprod.database.locking import locked
-from support.coeff import CATALOGUES, COEFFICIENTS, extract, read_catalogues, truth
+from support.coeff import CATALOGUES, COEFFICIENTS, truth
 from support.server import Server
 
 pytestmark = pytest.mark.compat
@@ -27,16 +27,6 @@ pytestmark = pytest.mark.compat
 SQL = Path(__file__).parents[1] / "data" / "coeff_patch.sql"
 
 Statements = Callable[..., list[tuple[Any, ...]]]
-
-
-@pytest.fixture(scope="module")
-def catalogues(sample_root: Path) -> dict[str, np.ndarray]:
-    return read_catalogues(sample_root)
-
-
-@pytest.fixture(scope="module")
-def patch_files(sample_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return extract(sample_root, tmp_path_factory.mktemp("patches") / "new")
 
 
 @pytest.fixture(scope="module")

@@ -17,19 +17,9 @@ from specprod.cli.main import main
 from specprod.coeff import ZpixPatch, ZtilePatch, copy_columns
 from specprod.database.schema import TABLES
 from specprod.errors import ConfigurationError, MissingColumnError, ValueRejectedError
-from support.coeff import CATALOGUES, COEFFICIENTS, extract, read_catalogues
+from support.coeff import CATALOGUES, COEFFICIENTS
 
 pytestmark = pytest.mark.compat
-
-
-@pytest.fixture(scope="module")
-def catalogues(sample_root: Path) -> dict[str, np.ndarray]:
-    return read_catalogues(sample_root)
-
-
-@pytest.fixture(scope="module")
-def patch_files(sample_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return extract(sample_root, tmp_path_factory.mktemp("patches") / "new")
 
 
 @pytest.mark.parametrize("table", ["zpix", "ztile"])

@@ -1,0 +1,27 @@
+"""What benches have in common: runs of the command, and a disk that has done what was asked of it before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from specprod.database import Database
+
+
+def load(root: Path, target: str | Path, *more: str) -> tuple[float, float]:
+    """Run ``specprod-load run`` as a process; return its wall time in seconds and its peak memory in MB."""
+    words = ["run", str(root), "--specprod", "sample", "--database", str(target), *more, "--quiet"]
+    command = ["/usr/bin/time", "-f", "%M", "specprod-load", *words]
+    start = time.perf_counter()
+    child = subprocess.run(command, check=True, capture_output=True, text=True)
+    return time.perf_counter() - start, int(child.stderr.split()[-1]) / 1024
+
+
+def settle(database: Database | None = None) -> None:
+    """Let the disk, and the server of a database, finish what was written before, so that nobody pays for it later."""
+    if database is not None and database.is_postgresql:
+        with database.connect() as connection, connection.execution_options(isolation_level="AUTOCOMMIT"):
+            connection.exec_driver_sql("CHECKPOINT")
+    os.sync()
