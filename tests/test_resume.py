@@ -94,11 +94,12 @@ def test_terminated_connections(
 ) -> None:
     """The server ends our connections again and again; the load tries again and ends as if nothing had been."""
     process = start(command(sample_root, postgres_url))
-    ended = 0
+    ended, rounds = 0, 12
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         # Not for ever: a server that ends all connections at once is down, and that is a failure.
-        for _ in range(12):
+        while rounds and process.poll() is None:
             time.sleep(0.25)
+            rounds -= ended > 0
             ended += connection.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE application_name = 'specprod' AND datname = current_database()"
@@ -136,15 +137,16 @@ def test_interrupted(
 ) -> None:
     words = command(sample_root, database_target)
     states: list[str] = []
-    for attempt in range(30):
+    for _ in range(30):
         process = start(words)
-        time.sleep(0.5 + 0.05 * attempt)
+        while process.poll() is None and not executions(database_target):
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         output = process.communicate()[1]
-        states = executions(database_target) if process.returncode == 130 else []
-        if states:
+        if process.returncode == 130:
+            states = executions(database_target)
             break
-        # Too early, before there was anything to record, or too late.
+        # Too late.
         wipe(database_target)
     assert output.strip().splitlines()[-1] == "specprod-load: interrupted"
     assert states == ["cancelled"]
