@@ -94,12 +94,15 @@ def test_terminated_connections(
 ) -> None:
     """The server ends our connections again and again; the load tries again and ends as if nothing had been."""
     process = start(command(sample_root, postgres_url))
-    ended, rounds = 0, 12
+    ended = 0
     with psycopg.connect(postgres_url, autocommit=True) as connection:
+        # From the moment on at which the load has begun: before it, a connection that is lost is a plain error.
+        begun = "SELECT to_regclass('sample.task_result') IS NOT NULL"
+        while process.poll() is None and not connection.execute(begun).fetchone()[0]:
+            time.sleep(0.02)
         # Not for ever: a server that ends all connections at once is down, and that is a failure.
-        while rounds and process.poll() is None:
+        for _ in range(12):
             time.sleep(0.25)
-            rounds -= ended > 0
             ended += connection.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE application_name = 'specprod' AND datname = current_database()"
