@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -230,8 +231,6 @@ def test_changed_files(
     sample_root: Path, tmp_path: Path, database_target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A touched file is the same; a changed one stops the load, and --reload makes the tables what the files say."""
-    import shutil
-
     tree = Path(shutil.copytree(sample_root, tmp_path / "tree"))
     words = command(tree, database_target)[3:]
     assert main(words) == 0
@@ -261,6 +260,32 @@ def test_changed_files(
     schema = ["--schema", "clean"] if clean == database_target else []
     assert main(["run", str(tree), "--specprod", "sample", "--database", clean, "--quiet", *schema]) == 0
     assert digests(database_target) == digests(clean, "clean" if schema else "sample") != before
+    assert main(words) == 0
+
+
+def test_a_reload_that_loses_its_connection_is_tried_again(
+    sample_root: Path, tmp_path: Path, postgres_url: str
+) -> None:
+    """The server ends the connection when the new entry of the ledger is written, after the old ones were removed."""
+    tree = Path(shutil.copytree(sample_root, tmp_path / "tree"))
+    words = command(tree, postgres_url)[3:]
+    assert main(words) == 0
+    altered(tree / "spectro/redux/sample/zcatalog/zall-pix-sample.fits", "ZCATALOG", lambda rows: rows[:-3])
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE SEQUENCE public.once")
+        # What a sequence gave is not taken back with the transaction.
+        connection.execute(
+            "CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF nextval('public.once') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; "
+            "RETURN NULL; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER lose AFTER INSERT ON sample.task_result FOR EACH STATEMENT EXECUTE FUNCTION public.lose()"
+        )
+        assert main([*words, "--reload"]) == 0
+        assert connection.execute("SELECT last_value FROM public.once").fetchone()[0] >= 2
+    assert main(["run", str(tree), "--specprod", "sample", "--database", postgres_url, "--schema", "clean"]) == 0
+    assert digests(postgres_url) == digests(postgres_url, "clean")
     assert main(words) == 0
 
 

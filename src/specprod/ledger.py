@@ -84,9 +84,13 @@ class LoadLedger:
         path = path.resolve()
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
+    def _key(self, load: FileLoad) -> tuple[str, str]:
+        """Table and file of a load, as records have them."""
+        return table_of(load.table).name, self.file_name(load.path)
+
     def _entries(self, load: FileLoad) -> list[TaskResult]:
         """Find the ranges of a file that are loaded, in order of rows."""
-        found = self._loaded.get((table_of(load.table).name, self.file_name(load.path)), {})
+        found = self._loaded.get(self._key(load), {})
         return [found[row] for row in sorted(found)]
 
     def _keep(self, item: TaskResult) -> None:
@@ -186,14 +190,16 @@ class LoadLedger:
 
     def has(self, connection: Connection, load: FileLoad, piece: Piece) -> bool:
         """Whether a piece is in the ledger."""
+        table, file = self._key(load)
         found = self.storage.bound(connection).get_task_results(
-            table_name=table_of(load.table).name, file=self.file_name(load.path), first_row=piece.first
+            state=str(State.DONE), table_name=table, file=file, first_row=piece.first
         )
-        return any(item.state == State.DONE for item in found)
+        return any(found)
 
     def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
         """Record a piece, in the transaction of its rows."""
         status = load.path.stat()
+        table, file = self._key(load)
         time = present()
         item = self.storage.bound(connection).create_task_result(
             self._task(load),
@@ -201,8 +207,8 @@ class LoadLedger:
             state=State.DONE,
             started=time,
             completed=time,
-            table_name=table_of(load.table).name,
-            file=self.file_name(load.path),
+            table_name=table,
+            file=file,
             hdu=str(load.hdu if isinstance(load.hdu, str | int) else load.hdu[0]),
             first_row=piece.first,
             last_row=piece.last,
@@ -260,11 +266,12 @@ class LoadLedger:
     def forget(self, connection: Connection, load: FileLoad, first: int) -> None:
         """Remove the record of the rows of a file from `first` on, in the transaction in which they are deleted."""
         storage = self.storage.bound(connection)
-        key = (table_of(load.table).name, self.file_name(load.path))
-        for item in self._entries(load):
+        table, file = key = self._key(load)
+        # Of the database: what is remembered here may be of an attempt that came to nothing.
+        for item in list(storage.get_task_results(state=str(State.DONE), table_name=table, file=file)):
             if (item.first_row or 0) >= first:
                 storage.delete(TaskResult, id=item.id)
-                del self._loaded[key][item.first_row or 0]
+        self._loaded[key] = {row: item for row, item in self._loaded[key].items() if row < first}
 
     def end(self, error: BaseException | None = None) -> None:
         """End the run: what is under way becomes done, failed or cancelled."""
