@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from specprod.database import Database
 
 
-def load(root: Path, target: str | Path, *more: str) -> tuple[float, float]:
-    """Run ``specprod-load run`` as a process; return its wall time in seconds and its peak memory in MB."""
-    words = ["run", str(root), "--specprod", "sample", "--database", str(target), *more, "--quiet"]
-    command = ["/usr/bin/time", "-f", "%M", "specprod-load", *words]
+def measure(command: Sequence[str]) -> tuple[float, float]:
+    """Run a command; return its wall time in seconds and its peak memory in MB."""
     start = time.perf_counter()
-    child = subprocess.run(command, check=True, capture_output=True, text=True)
-    return time.perf_counter() - start, int(child.stderr.split()[-1]) / 1024
+    # The small program between: a process inherits the peak of the one that starts it.
+    done = subprocess.run(["/usr/bin/time", "-f", "%M", *command], check=True, capture_output=True, text=True)
+    return time.perf_counter() - start, int(done.stderr.split()[-1]) * 1024 / 1e6
+
+
+def load(root: Path, target: str | Path, *more: str) -> tuple[float, float]:
+    """Measure ``specprod-load run``."""
+    words = ["run", str(root), "--specprod", "sample", "--database", str(target), *more, "--quiet"]
+    return measure(["specprod-load", *words])
 
 
 def settle(database: Database | None = None) -> None:

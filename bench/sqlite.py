@@ -33,6 +33,7 @@ def floor(source: str, path: str, tuned: bool, answer: multiprocessing.Queue[tup
     reading.close()
     gc.disable()
     Path(path).unlink(missing_ok=True)
+    # SQLite as it is: a connection that is not of this package, which is asked for nothing but its SQL.
     with connect(path if tuned else ":memory:") as database, database.connect() as connection:
         driver = connection.connection.driver_connection if tuned else sqlite3.connect(path, isolation_level=None)
         driver.execute("PRAGMA foreign_keys = OFF")
