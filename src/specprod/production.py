@@ -351,7 +351,7 @@ def build_all(
         raise SchemaError("there are no tables; load them first with specprod-load run")
     pairs = [_finishing(database, cls, (), retries or Retries(), cluster=cluster) for cls in there]
     jobs = [*(finish for finish, _ in pairs), *(refer for _, refer in pairs)]
-    run_jobs(jobs, workers if database.is_postgresql else 1)
+    run_jobs(jobs, workers)
     return missing
 
 

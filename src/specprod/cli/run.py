@@ -41,7 +41,7 @@ Examples, into an SQLite file and into a schema of a server:
 @click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
 @click.option("--reload", "reload_", is_flag=True, help="Replace what came from files that have changed since.")
 @click.option("--public", is_flag=True, help="Let the roles of the collaboration and of the public read the tables.")
-@click.option("--chunksize", type=click.IntRange(min=1), metavar="N", help="Rows of a file in one transaction.")
+@click.option("--chunksize", type=click.IntRange(min=1), metavar="N", help="Rows in one transaction, at most.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Connections that load or build indexes.")
 @click.option(
     "--rejects",

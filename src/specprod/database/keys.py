@@ -78,8 +78,8 @@ class Keys:
 def prepare_for_builds(database: Database, connection: Connection) -> None:
     """Give a session the memory that sorting for an index takes, and no more processes than the machine has cores for.
 
-    Two tables are built at a time; where the server
-    is on this machine, helpers of each are as many as there are cores left. Others know best themselves.
+    Two tables are built at a time; where the server is on this machine, helpers of each are as many as there are cores
+    left. Others know best themselves.
     """
     if not database.is_postgresql:
         return

@@ -163,7 +163,7 @@ def _field(values: Array) -> _Field:
     if kind == "S":
         return _Field(13, values, text_lengths(values))
     first = values[0]
-    if first in (0, 1) and not np.signbit(first) and (values == first).all() and not np.signbit(values).any():
+    if first in (0, 1) and (values == first).all() and not np.signbit(values).any():
         # 0 and 1 have codes of their own, and no bytes.
         return _Field(8 + int(first), np.empty((values.size, 0), dtype=np.uint8))
     if kind == "f":
