@@ -13,12 +13,12 @@ from pathlib import Path
 
 from specprod.configuration import load_configuration
 from specprod.database import connect
-from specprod.interfaces import NoLedger
-from specprod.ledger import opened
+from specprod.files.tree import ProductionTree
 from specprod.load import setup_db
-from specprod.loading import Loader
-from specprod.production import load_production
-from specprod.reading.production import ProductionTree
+from specprod.loading.interfaces import NoLedger
+from specprod.loading.ledger import opened
+from specprod.loading.loader import Loader
+from specprod.production.job import load_production
 
 
 def main() -> int:

@@ -25,11 +25,11 @@ from specprod.configuration import load_configuration
 from specprod.database import Database, ddl
 from specprod.database.connection import connect
 from specprod.database.schema import TABLES, create_tables, drop_tables
+from specprod.files.tree import ProductionTree
 from specprod.load import setup_db
-from specprod.loading import Loader
+from specprod.loading.loader import Loader
 from specprod.model import table_of
-from specprod.production import STAGES, stage_loads
-from specprod.reading.production import ProductionTree
+from specprod.production.job import STAGES, stage_loads
 
 
 def dump(database: Database, root: Path, directory: Path) -> int:

@@ -22,10 +22,10 @@ from specprod.configuration import load_configuration
 from specprod.database.connection import Database, connect
 from specprod.database.failures import Retries
 from specprod.database.keys import build_indexes
+from specprod.files.tree import ProductionTree
 from specprod.load import setup_db
 from specprod.model import Fiberassign, Photometry, Potential, Target, Tile, Ztile, table_of
-from specprod.production import build_all
-from specprod.reading.production import ProductionTree
+from specprod.production.job import build_all
 from specprod.tile import update_primary
 from specprod.tiles.observations import Observations
 from specprod.tiles.preparing import TilePreparation

@@ -420,7 +420,7 @@ def test_no_q3c(
 
 def test_csv_and_ecsv_that_are_none(tmp_path: Path) -> None:
     from specprod.errors import FormatError
-    from specprod.reading import open_table
+    from specprod.files import open_table
 
     ragged = tmp_path / "tiles.csv"
     ragged.write_text("TILEID,SURVEY\n1,main\n2,main,dark,more\n")

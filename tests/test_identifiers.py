@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specprod import identifiers as ids
 from specprod.database.copying import BinaryPacker
 from specprod.database.schema import TABLES
 from specprod.errors import ValueRejectedError
 from specprod.model import table_of
 from specprod.model.casting import cast
 from specprod.model.converting import database_dtype
+from specprod.survey import identifiers as ids
 
 pytestmark = pytest.mark.compat
 int64 = st.integers(-(2**63), 2**63 - 1)

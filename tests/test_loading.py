@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from specprod.database import connect
 from specprod.load import deduplicate_targetid, load_file, setup_db
-from specprod.loading import FileLoad, Loader, prefetched
+from specprod.loading.loader import FileLoad, Loader, prefetched
 from specprod.model import Photometry, Tile
 
 pytestmark = pytest.mark.compat

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from specprod.database.pages import PagePacker
 from specprod.errors import DatabaseError
-from specprod.identifiers import int128
 from specprod.model.base import Int128
+from specprod.survey.identifiers import int128
 
 pytestmark = pytest.mark.compat
 

@@ -30,9 +30,9 @@ from specprod.errors import (
     MissingHDUError,
     ValueRejectedError,
 )
+from specprod.files.publishing import Publication
 from specprod.patch import PatchOptions, Report, get_data, output_files, patch_production, write_report
 from specprod.patch.files import production_files, write_csv, write_fits
-from specprod.patch.publishing import Publication
 
 pytestmark = pytest.mark.compat
 
@@ -451,7 +451,7 @@ def test_wrong_words_are_usage(words: list[str], root: Path, capsys: pytest.Capt
 SLOW = """
 import sys, time
 from pathlib import Path
-from specprod.patch.publishing import Publication
+from specprod.files.publishing import Publication
 with Publication(overwrite=True) as publication:
     for name in sys.argv[1:]:
         with publication.path(Path(name)).open("w") as stream:

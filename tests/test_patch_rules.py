@@ -22,7 +22,7 @@ from specprod.patch import (
     patch_missing_frames_mjd,
     patch_tiles,
 )
-from specprod.programs import faflavor2program
+from specprod.survey.programs import faflavor2program
 
 pytestmark = pytest.mark.compat
 

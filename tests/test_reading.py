@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specprod.errors import FormatError, InputError, MissingFileError, MissingHDUError, ValueRejectedError
-from specprod.reading.fits import add, datasum, read_header
-from specprod.reading.headers import parse_header
-from specprod.reading.tables import Unpacker, open_table
+from specprod.files.fits import add, datasum, read_header
+from specprod.files.headers import parse_header
+from specprod.files.tables import Unpacker, open_table
 
 pytestmark = pytest.mark.compat
 

@@ -16,7 +16,6 @@ from astropy.io import fits
 from astropy.table import Table
 from sqlalchemy import select
 
-from specprod import identifiers
 from specprod.database import Database, connect
 from specprod.errors import MissingColumnError
 from specprod.load import (
@@ -32,6 +31,7 @@ from specprod.load import (
     load_file,
     setup_db,
 )
+from specprod.survey import identifiers
 from specprod.util import fiberassignid, no_sky
 
 TARGETID = 39633345008634465

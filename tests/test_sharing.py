@@ -19,15 +19,15 @@ from specprod.database.failures import Retries
 from specprod.database.keys import build_indexes, prepare_for_builds
 from specprod.database.writers import Counts
 from specprod.errors import DatabaseError, InputError
-from specprod.interfaces import Piece
-from specprod.ledger import LoadLedger, opened
+from specprod.files.tables import open_table
 from specprod.load import setup_db
-from specprod.loading import FileLoad, Loader
+from specprod.loading.interfaces import Piece
+from specprod.loading.ledger import LoadLedger, opened
+from specprod.loading.loader import FileLoad, Loader
 from specprod.model import Photometry
-from specprod.production import NewTargets
-from specprod.reading.tables import open_table
+from specprod.production.job import NewTargets
+from specprod.production.scheduling import Job, run_jobs
 from specprod.results.orm import OrmPipelineResultsStorage
-from specprod.scheduling import Job, run_jobs
 
 pytestmark = pytest.mark.compat
 

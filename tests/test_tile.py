@@ -106,7 +106,7 @@ def test_two_kinds_of_source_give_the_same(tree: Path, database_target: str, ref
 
 def test_any_order_equals_all_at_once(tree: Path, database_target: str, reference: dict[str, Any]) -> None:
     from specprod.configuration import load_configuration
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
     from specprod.tile import load_tiles
 
     expected = reference[kind(database_target)]
@@ -358,7 +358,7 @@ def test_a_fault_at_any_step_leaves_the_database_as_before(
     from specprod.configuration import load_configuration
     from specprod.database.failures import Retries
     from specprod.errors import DatabaseError
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
     from specprod.tile import load_tiles
 
     production = load_configuration(environ={}).production("sample")
@@ -455,7 +455,7 @@ def test_a_record_commits_with_its_tile(tree: Path, database_target: str) -> Non
     from specprod.configuration import load_configuration
     from specprod.database.failures import Retries
     from specprod.errors import DatabaseError
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
     from specprod.tile import load_tiles
 
     production = ProductionTree(tree, load_configuration(environ={}).production("sample"))

@@ -12,14 +12,14 @@ import pytest
 from astropy.table import Table
 
 from specprod import tile as tile_functions
-from specprod.bricks import brickid, brickname
 from specprod.configuration import load_configuration
 from specprod.errors import FormatError, InputError, MissingColumnError, MissingFileError
-from specprod.identifiers import encode_targetid
+from specprod.files.tables import open_table
+from specprod.files.tree import ProductionTree
 from specprod.model import Photometry, Tile, Ztile
-from specprod.reading.production import ProductionTree
-from specprod.reading.tables import open_table
 from specprod.sample import write_sample
+from specprod.survey.bricks import brickid, brickname
+from specprod.survey.identifiers import encode_targetid
 from specprod.tiles.observations import Observations
 from specprod.tiles.rows import converted
 from specprod.tiles.sources import photometry_source

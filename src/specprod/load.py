@@ -1,4 +1,4 @@
-"""Functions for loading files into a database, and the tables; see `specprod.production` for a whole production.
+"""Functions for loading files into a database, and the tables; see `specprod.production.job` for a whole production.
 
 No function keeps a database in a global: each that needs one takes it as the argument ``database``.
 """
@@ -21,7 +21,8 @@ from specprod.database.failures import translated
 from specprod.database.keys import build_sky_index
 from specprod.database.schema import check_roles, create_tables, drop_tables, grant
 from specprod.database.upserting import Upsert
-from specprod.loading import FileLoad, Loader
+from specprod.files.tables import Chunk
+from specprod.loading.loader import FileLoad, Loader
 from specprod.model import (
     Base,
     Exposure,
@@ -40,7 +41,6 @@ from specprod.model import (
 from specprod.model.base import TableLike
 from specprod.model.casting import REPLACEMENT
 from specprod.model.converting import column_names
-from specprod.reading.tables import Chunk
 from specprod.results.orm import OrmPipelineResultsStorage
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from specprod.database import primary
 from specprod.database.failures import Retries, translated
 from specprod.database.keys import build_indexes
 from specprod.database.schema import TABLES
+from specprod.files.fits import read_header
 from specprod.load import unknown_targetids
 from specprod.model import Fiberassign, Photometry, Potential, Target, Tile, Zpix, Ztile, table_of
 from specprod.model.base import TableLike
-from specprod.reading.fits import read_header
 from specprod.tiles.design import read_design
 from specprod.tiles.loaded import Loaded
 from specprod.tiles.loading import Record, TileSummary, changed_tiles, load_tiles
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from specprod.database.connection import Database
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
 
 __all__ = [
     "Loaded",

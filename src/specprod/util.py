@@ -14,7 +14,9 @@ import numpy.typing as npt
 from sqlalchemy import URL
 
 from specprod.errors import ValueRejectedError
-from specprod.identifiers import (
+from specprod.files.tree import with_or_without_gz
+from specprod.model.base import TableLike
+from specprod.survey.identifiers import (
     cameraid,
     fiberassignid,
     frameid,
@@ -25,8 +27,6 @@ from specprod.identifiers import (
     targetphotid,
     zpixid,
 )
-from specprod.model.base import TableLike
-from specprod.reading.production import with_or_without_gz
 
 __all__ = [
     "cameraid",

@@ -13,8 +13,8 @@ from typing import Any
 
 _MODULES = [
     "pytest", "psycopg", "astropy.table", "astropy.io.ascii", "sqlalchemy.dialects.postgresql",
-    "sqlalchemy.dialects.sqlite", "specprod.cli.main", "specprod.cli.run", "specprod.load", "specprod.production",
-    "specprod.reading.fits", "specprod.reading.text", "specprod.database.postgresql", "specprod.database.sqlite",
+    "sqlalchemy.dialects.sqlite", "specprod.cli.main", "specprod.cli.run", "specprod.load", "specprod.production.job",
+    "specprod.files.fits", "specprod.files.text", "specprod.database.postgresql", "specprod.database.sqlite",
 ]  # fmt: skip
 
 

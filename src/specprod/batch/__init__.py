@@ -2,6 +2,6 @@
 
 from specprod.batch.options import BatchOptions
 from specprod.batch.scripts import STAGES, prepare_template, write_scripts
-from specprod.batch.tiles import FIRST_NIGHT, select_tiles
+from specprod.tiles.selection import FIRST_NIGHT, select_tiles
 
 __all__ = ["FIRST_NIGHT", "STAGES", "BatchOptions", "prepare_template", "select_tiles", "write_scripts"]

@@ -15,8 +15,8 @@ from typing import Final
 
 from specprod.batch.options import BatchOptions
 from specprod.batch.shell import directive, quote
-from specprod.batch.tiles import select_tiles
 from specprod.errors import ConfigurationError
+from specprod.tiles.selection import select_tiles
 
 __all__ = ["STAGES", "prepare_template", "write_scripts"]
 

@@ -110,8 +110,8 @@ def _extract(
 ) -> dict[Path, tuple[str, int]]:
     from specprod.coeff import extract as extract_table
     from specprod.coeff import find_catalogue, patch_name
-    from specprod.patch.publishing import check_absent
-    from specprod.reading.production import ProductionTree
+    from specprod.files.publishing import check_absent
+    from specprod.files.tree import ProductionTree
 
     tree = ProductionTree(root, configuration.production(specprod))
     paths = {table: output / patch_name(table, specprod) for table in tables or TABLES}

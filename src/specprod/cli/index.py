@@ -31,7 +31,7 @@ def index(
     verbosity(verbose, quiet)
     configuration = configured(config, loading__workers=workers)
 
-    from specprod.production import build_all
+    from specprod.production.job import build_all
 
     with open_database(configuration, database, hostname, username, schema) as target:
         built = build_all(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from specprod.loading import FileLoad, Progress
+    from specprod.loading.loader import FileLoad, Progress
 
 __all__ = ["print_json", "print_table", "progress_bars"]
 
@@ -53,7 +53,7 @@ def _shown(value: Any) -> str:
 
 @contextlib.contextmanager
 def progress_bars(wanted: bool) -> Iterator[Progress | None]:
-    """Show a bar for each table on stderr, if that is a terminal; the value is for a `specprod.loading.Loader`."""
+    """Show a bar for each table on stderr, if that is a terminal; the value is for a loader."""
     if not wanted or not sys.stderr.isatty():
         yield None
         return

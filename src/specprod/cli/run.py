@@ -21,8 +21,8 @@ from specprod.cli.output import print_json, print_table, progress_bars
 if TYPE_CHECKING:
     from specprod.configuration import Configuration
     from specprod.database.connection import Database
-    from specprod.production import TableSummary
-    from specprod.rejecting import RejectFile
+    from specprod.loading.rejects import RejectFile
+    from specprod.production.job import TableSummary
 
 STAGES = ("exposures", "photometry", "targetphot", "target", "redshift", "fiberassign")
 
@@ -88,7 +88,7 @@ def run(
         else:
             target = open_database(configuration, database, hostname, username, schema, specprod)
             stack.callback(target.close)
-        from specprod.rejecting import RejectFile
+        from specprod.loading.rejects import RejectFile
 
         left_out = RejectFile(rejects) if rejects else None
         summaries = _load(
@@ -125,11 +125,11 @@ def _load(
     rejects: RejectFile | None,
     reload_: bool,
 ) -> list[TableSummary]:
-    from specprod.ledger import opened
+    from specprod.files.tree import ProductionTree
     from specprod.load import setup_db
-    from specprod.loading import Loader
-    from specprod.production import load_production
-    from specprod.reading.production import ProductionTree
+    from specprod.loading.ledger import opened
+    from specprod.loading.loader import Loader
+    from specprod.production.job import load_production
 
     prepare = partial(
         setup_db,

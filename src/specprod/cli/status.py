@@ -36,8 +36,8 @@ def status(
         raise click.UsageError("--root needs --specprod")
     configuration = configured(config, specprod)
 
-    from specprod import status as ledger
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
+    from specprod.production import status as ledger
 
     with open_database(configuration, database, hostname, username, schema, specprod) as target:
         tree = ProductionTree(root, configuration.production(specprod)) if root and specprod else None
@@ -50,7 +50,7 @@ def status(
 
 
 def _print(found: object, files: bool) -> None:
-    from specprod.status import Status
+    from specprod.production.status import Status
 
     if not isinstance(found, Status):
         raise TypeError("expected a Status")

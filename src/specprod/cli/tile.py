@@ -90,7 +90,7 @@ def tile(
     if overwrite:
         confirm_overwrite(f"the tables of {schema or specprod}", yes)
 
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
     from specprod.tiles.observations import Observations
 
     start = time.monotonic()
@@ -112,7 +112,7 @@ def _prepare(target: Database, tree: Any, configuration: Configuration, overwrit
     from specprod.database.locking import locked
     from specprod.database.schema import TABLES, existing_tables
     from specprod.load import load_versions, setup_db
-    from specprod.production import build_all
+    from specprod.production.job import build_all
 
     with target.connect() as connection:
         there = existing_tables(target, connection)
@@ -144,9 +144,9 @@ def _load(
     primary: bool,
     cluster: bool,
 ) -> tuple[list[TileSummary], dict[str, int]]:
-    from specprod.batch.tiles import select_tiles
-    from specprod.ledger import opened
+    from specprod.loading.ledger import opened
     from specprod.tile import changed_tiles, load_tiles, update_primary, update_q3c
+    from specprod.tiles.selection import select_tiles
     from specprod.tiles.sources import photometry_source
 
     rule = retries(configuration)

@@ -43,8 +43,8 @@ def verify(
     verbosity(verbose, quiet)
     configuration = configured(config, specprod)
 
-    from specprod import verification
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
+    from specprod.production import verification
 
     with open_database(configuration, database, hostname, username, schema, specprod) as target:
         tree = ProductionTree(root, configuration.production(specprod))

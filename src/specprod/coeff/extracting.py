@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from specprod.coeff.tables import FIXES
 from specprod.errors import ConfigurationError, FormatError, SpecprodError
-from specprod.identifiers import is_sky
-from specprod.loading import prefetched
+from specprod.files.publishing import Publication, check_absent
+from specprod.files.tables import open_table
+from specprod.files.tree import RedshiftFile, with_or_without_gz
+from specprod.loading.loader import prefetched
 from specprod.model import SchemaMixin, table_of
 from specprod.model.base import TableLike
 from specprod.model.converting import Columns, Converter, column_names, database_dtype
-from specprod.patch.publishing import Publication, check_absent
-from specprod.reading.production import RedshiftFile, with_or_without_gz
-from specprod.reading.tables import open_table
+from specprod.survey.identifiers import is_sky
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -12,10 +12,10 @@ from specprod.database.keys import build_indexes, missing_key
 from specprod.database.locking import locked
 from specprod.database.schema import create_tables, drop_tables, existing_tables
 from specprod.errors import MissingColumnError, SchemaError
-from specprod.interfaces import FileLoad, Progress
-from specprod.loading import Loader
+from specprod.files.tables import open_table
+from specprod.loading.interfaces import FileLoad, Progress
+from specprod.loading.loader import Loader
 from specprod.model import SchemaMixin, table_of
-from specprod.reading.tables import open_table
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -63,7 +63,7 @@ def load_patch(
     chunksize : int
         Rows in memory, and in one transaction.
     retries, progress
-        See `specprod.loading.Loader`.
+        See `specprod.loading.loader.Loader`.
 
     Returns
     -------

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Integer, String
 from sqlalchemy.orm import DeclarativeBase
 
-from specprod.identifiers import PROGRAMS, SURVEYS, desiname, zpixid, ztileid
 from specprod.model import Base, SchemaMixin, Zpix, Ztile, table_of
 from specprod.model.base import Int128, Rows, TableLike, column
 from specprod.model.redshifts import CoefficientColumns
+from specprod.survey.identifiers import PROGRAMS, SURVEYS, desiname, zpixid, ztileid
 
 __all__ = ["COEFFICIENTS", "FIXES", "Fix", "PatchBase", "ZpixBackup", "ZpixPatch", "ZtileBackup", "ZtilePatch"]
 

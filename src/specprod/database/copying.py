@@ -15,9 +15,9 @@ import numpy.typing as npt
 from sqlalchemy import Table
 
 from specprod.database.grouping import filled, groups_of_equal_lengths
-from specprod.identifiers import INT128, decimal_digits
 from specprod.model.casting import text_lengths
 from specprod.model.converting import Columns, database_dtype
+from specprod.survey.identifiers import INT128, decimal_digits
 
 __all__ = ["BinaryPacker"]
 

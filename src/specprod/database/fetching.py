@@ -12,10 +12,10 @@ import psycopg
 from sqlalchemy import Connection
 
 from specprod.errors import DatabaseError
-from specprod.identifiers import INT128
 from specprod.model import SchemaMixin, table_of
 from specprod.model.casting import Array, cast
 from specprod.model.converting import Columns, database_dtype
+from specprod.survey.identifiers import INT128
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database

@@ -20,9 +20,9 @@ from sqlalchemy.dialects import sqlite
 
 from specprod.database.grouping import filled, groups_of_equal_lengths
 from specprod.errors import DatabaseError
-from specprod.identifiers import INT128, as_decimal_text
 from specprod.model.casting import Array, text_lengths
 from specprod.model.converting import Columns
+from specprod.survey.identifiers import INT128, as_decimal_text
 
 __all__ = ["PagePacker"]
 

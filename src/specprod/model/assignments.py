@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import REAL, BigInteger, Double, ForeignKey, Index, Integer, SmallInteger
 from sqlalchemy.orm import Mapped, relationship
 
-from specprod.identifiers import fiberassignid
 from specprod.model.base import Base, Int128, Rows, SchemaMixin, TableLike, column
+from specprod.survey.identifiers import fiberassignid
 
 if TYPE_CHECKING:
     from specprod.model.observations import Tile

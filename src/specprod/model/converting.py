@@ -13,9 +13,9 @@ import numpy.typing as npt
 from sqlalchemy import REAL, BigInteger, Boolean, Column, DateTime, Float, Integer, SmallInteger, String
 
 from specprod.errors import InputError, MissingColumnError, ValueRejectedError
-from specprod.identifiers import INT128, as_integers
 from specprod.model.base import Int128, SchemaMixin, Source, TableLike, parameters, source_of, table_of
 from specprod.model.casting import Array, cast, text_array
+from specprod.survey.identifiers import INT128, as_integers
 
 __all__ = ["Columns", "Converter", "Rejects", "column_names", "database_dtype", "python_values"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import REAL, BigInteger, DateTime, Double, ForeignKey, Integer, String
 from sqlalchemy.orm import Mapped, relationship
 
-from specprod.identifiers import CAMERAS, date_obs, frameid
 from specprod.model.base import Base, Rows, SchemaMixin, TableLike, column
+from specprod.survey.identifiers import CAMERAS, date_obs, frameid
 
 if TYPE_CHECKING:
     from specprod.model.assignments import Fiberassign, Potential

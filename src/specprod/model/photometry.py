@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import REAL, BigInteger, Boolean, Double, ForeignKey, Index, Integer, SmallInteger, String
 from sqlalchemy.orm import Mapped, relationship
 
-from specprod.identifiers import PROGRAMS, SURVEYS, lsid, targetphotid
 from specprod.model.base import Base, Int128, Rows, SchemaMixin, TableLike, column
+from specprod.survey.identifiers import PROGRAMS, SURVEYS, lsid, targetphotid
 
 if TYPE_CHECKING:
     from specprod.model.assignments import Fiberassign, Potential

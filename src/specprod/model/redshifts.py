@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import REAL, BigInteger, Boolean, Double, ForeignKey, Index, Integer, SmallInteger, String
 from sqlalchemy.orm import Mapped, relationship
 
-from specprod.identifiers import PROGRAMS, SPGRPS, SURVEYS, desiname, targetphotid, zpixid, ztileid
 from specprod.model.base import Base, Int128, Rows, SchemaMixin, TableLike, column
+from specprod.survey.identifiers import PROGRAMS, SPGRPS, SURVEYS, desiname, targetphotid, zpixid, ztileid
 
 if TYPE_CHECKING:
     from specprod.model.observations import Tile

@@ -13,7 +13,6 @@ from astropy.io import fits
 from astropy.table import Table
 
 from specprod.errors import FormatError, MissingHDUError, ValueRejectedError
-from specprod.identifiers import SURVEYS, frameid
 from specprod.patch.columns import (
     Bools,
     Rows,
@@ -27,6 +26,7 @@ from specprod.patch.columns import (
     scalar_columns,
 )
 from specprod.patch.report import Report, Unpatched, replace
+from specprod.survey.identifiers import SURVEYS, frameid
 
 __all__ = ["patch_exposures", "patch_exposures_efftime_spec", "patch_frames", "patch_missing_frames_mjd"]
 

@@ -14,8 +14,8 @@ from astropy.io import fits
 from astropy.table import Column, MaskedColumn, Table
 
 from specprod.errors import ConfigurationError, FormatError, MissingFileError
+from specprod.files import open_table
 from specprod.patch.columns import masked, plain
-from specprod.reading import open_table
 
 __all__ = ["get_data", "production_files", "write_csv", "write_fits"]
 

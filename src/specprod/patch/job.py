@@ -13,6 +13,7 @@ from typing import Any
 import fitsio
 
 from specprod.errors import ConfigurationError, InputError
+from specprod.files.publishing import Publication, check_absent
 from specprod.patch.exposures import (
     patch_exposures,
     patch_exposures_efftime_spec,
@@ -20,7 +21,6 @@ from specprod.patch.exposures import (
     patch_missing_frames_mjd,
 )
 from specprod.patch.files import get_data, production_files, write_csv, write_fits
-from specprod.patch.publishing import Publication, check_absent
 from specprod.patch.report import Report, check_report_name, write_report
 from specprod.patch.tiles import back_patch_inconsistent_values, patch_tiles
 

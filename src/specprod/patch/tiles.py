@@ -10,7 +10,6 @@ import numpy as np
 from astropy.table import Column, Table
 
 from specprod.errors import ValueRejectedError
-from specprod.identifiers import SURVEYS
 from specprod.patch.columns import (
     Bools,
     Rows,
@@ -24,7 +23,8 @@ from specprod.patch.columns import (
 )
 from specprod.patch.exposures import at_origin
 from specprod.patch.report import Report, replace
-from specprod.programs import faflavor2program
+from specprod.survey.identifiers import SURVEYS
+from specprod.survey.programs import faflavor2program
 
 __all__ = ["back_patch_inconsistent_values", "patch_tiles"]
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from specprod.identifiers import encode_targetid
 from specprod.sample import columns as of
 from specprod.sample.draw import Draw
 from specprod.sample.layout import Layout
@@ -17,6 +16,7 @@ from specprod.sample.observations import Tile
 from specprod.sample.photometry import assemble
 from specprod.sample.sky import GAIA, NORTH, PRIMARY, Bricks, Sources, healpix, separation
 from specprod.sample.tables import Card
+from specprod.survey.identifiers import encode_targetid
 
 __all__ = [
     "Assignment",

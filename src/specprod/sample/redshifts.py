@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from specprod.identifiers import desiname, is_sky
 from specprod.sample.columns import ZTILE, Columns
 from specprod.sample.draw import Draw
 from specprod.sample.observations import Tile
 from specprod.sample.photometry import assemble
 from specprod.sample.sky import healpix
+from specprod.survey.identifiers import desiname, is_sky
 
 __all__ = ["SNR_KINDS", "absent_petals", "by_pixel", "by_tile", "mark_primary"]
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import ConfigurationError
-from specprod.identifiers import encode_targetid, lsid
 from specprod.sample.draw import Draw
+from specprod.survey.identifiers import encode_targetid, lsid
 
 __all__ = [
     "GAIA",

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from specprod.bricks import NORTH, brickid, brickname
 from specprod.errors import MissingColumnError, MissingFileError
-from specprod.identifiers import decode_targetid
+from specprod.files.tables import Chunk, open_table
+from specprod.files.tree import with_or_without_gz
 from specprod.model import Photometry, Target
-from specprod.reading.production import with_or_without_gz
-from specprod.reading.tables import Chunk, open_table
+from specprod.survey.bricks import NORTH, brickid, brickname
+from specprod.survey.identifiers import decode_targetid
 from specprod.tiles.merging import file_columns, merged
 from specprod.tiles.sources import PhotometrySource, Wanted
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from specprod.errors import InputError, MissingColumnError
-from specprod.identifiers import is_sky
-from specprod.reading.fits import read_header
-from specprod.reading.tables import Chunk, open_table, unpacked
+from specprod.files.fits import read_header
+from specprod.files.tables import Chunk, open_table, unpacked
+from specprod.survey.identifiers import is_sky
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
 
 __all__ = ["TileDesign", "read_design"]
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from specprod.database.failures import Retries, translated
 from specprod.database.fetching import fetch_columns
 from specprod.errors import ConstraintError, InputError, SpecprodError
-from specprod.loading import prefetched
+from specprod.loading.loader import prefetched
 from specprod.model import Tile
 from specprod.tiles.observations import Observations
 from specprod.tiles.preparing import TilePreparation
@@ -26,7 +26,7 @@ from specprod.tiles.writing import write_tile
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
 
 __all__ = ["Record", "TileSummary", "changed_tiles", "load_tiles"]
 

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import InputError
+from specprod.files.tables import Chunk, open_table
 from specprod.model import Exposure, Frame, SchemaMixin, Tile
 from specprod.model.converting import Columns
-from specprod.production import TILES_HDU
-from specprod.reading.tables import Chunk, open_table
+from specprod.production.job import TILES_HDU
 from specprod.tiles.rows import converted
 
 if TYPE_CHECKING:
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
 
 __all__ = ["Observations"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from specprod.database.connection import Database
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
 
 __all__ = ["BATCH", "TilePreparation", "photometry_columns"]
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from specprod.identifiers import INT128, as_integers
 from specprod.model import Fiberassign, Photometry, Potential, SchemaMixin, Target, Zpix, Ztile, table_of
+from specprod.survey.identifiers import INT128, as_integers
 
 __all__ = ["remove_gone", "remove_unused_photometry"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import ConstraintError
+from specprod.loading.rejects import name_row, repeated
 from specprod.model import SchemaMixin, table_of
 from specprod.model.base import TableLike
 from specprod.model.converting import Columns, Converter, column_names
-from specprod.rejecting import name_row, repeated
 
 __all__ = ["TableCounts", "TileRows", "converted", "joined"]
 

@@ -13,7 +13,7 @@ from specprod.errors import ConfigurationError
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
 
 __all__ = ["KINDS", "PhotometrySource", "Wanted", "photometry_source"]
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import FormatError, MissingColumnError
-from specprod.identifiers import is_sky
+from specprod.files.tables import Chunk, open_table
 from specprod.model import Ztile
-from specprod.reading.tables import Chunk, open_table
+from specprod.survey.identifiers import is_sky
 from specprod.tiles.merging import file_columns, merged
 
 if TYPE_CHECKING:

@@ -20,18 +20,18 @@ import numpy.typing as npt
 from specprod.database.fetching import fetch_columns
 from specprod.database.keys import missing_keys, orphans
 from specprod.database.schema import existing_tables
-from specprod.identifiers import INT128, as_decimal_text
-from specprod.loading import FileLoad
+from specprod.loading.loader import FileLoad
+from specprod.loading.rereading import rows_of_files
 from specprod.model import SchemaMixin, Zpix, Ztile, table_of
 from specprod.model.converting import Columns
-from specprod.production import STAGES, stage_loads
-from specprod.rereading import rows_of_files
+from specprod.production.job import STAGES, stage_loads
 from specprod.results.base import State
 from specprod.results.orm import OrmPipelineResultsStorage
+from specprod.survey.identifiers import INT128, as_decimal_text
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
 
 __all__ = ["Difference", "TableReport", "row_hashes", "verify"]
 
@@ -146,7 +146,7 @@ def verify(
     tree : ProductionTree
         Where the files stand now.
     stages : sequence of str
-        Some of `specprod.production.STAGES`.
+        Some of `specprod.production.job.STAGES`.
     limit : int
         How many differences of a table are looked for.
 

@@ -121,7 +121,7 @@ class TableReader(ABC):
     def checksum(self, start: int, stop: int) -> int:
         """Compute the share of some rows in the checksum of the file.
 
-        The shares of ranges that cover the rows of a FITS table add up to its DATASUM; see `specprod.reading.fits.add`.
+        The shares of ranges that cover the rows of a FITS table add up to its DATASUM; see `specprod.files.fits.add`.
         """
 
     def checksum_of(self, chunk: Chunk) -> int:
@@ -244,9 +244,9 @@ def open_table(
     path = Path(path)
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".csv", ".ecsv")):
-        from specprod.reading.text import TextTable
+        from specprod.files.text import TextTable
 
         return TextTable(path)
-    from specprod.reading.fits import FitsTable
+    from specprod.files.fits import FitsTable
 
     return FitsTable(path, hdu, unpacker)

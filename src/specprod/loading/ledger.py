@@ -19,10 +19,10 @@ from sqlalchemy import Connection
 from specprod.database.failures import Retries, translated
 from specprod.database.locking import locked
 from specprod.errors import LedgerError
-from specprod.loading import FileLoad, Piece
+from specprod.files.fits import add
+from specprod.files.tables import open_table
+from specprod.loading.loader import FileLoad, Piece
 from specprod.model import table_of
-from specprod.reading.fits import add
-from specprod.reading.tables import open_table
 from specprod.results import helpers
 from specprod.results.base import PipelineExecution, PipelineResult, PipelineStorage, State, TaskExecution, TaskResult
 from specprod.results.base import now as present
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from specprod.database.connection import Database
     from specprod.database.writers import Counts
-    from specprod.reading.tables import TableReader
+    from specprod.files.tables import TableReader
 
 __all__ = ["LoadLedger", "opened"]
 
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 class LoadLedger:
-    """What was loaded into a database, for a `specprod.loading.Loader`.
+    """What was loaded into a database, for a `specprod.loading.loader.Loader`.
 
     Parameters
     ----------

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import FormatError
-from specprod.reading.fits import datasum
-from specprod.reading.tables import Chunk, TableReader, unpacked
+from specprod.files.fits import datasum
+from specprod.files.tables import Chunk, TableReader, unpacked
 
 __all__ = ["TextTable"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from specprod.files.tables import Chunk, TableReader
 from specprod.model import SchemaMixin
 from specprod.model.converting import Rejects
-from specprod.reading.tables import Chunk, TableReader
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -33,7 +33,7 @@ class FileLoad:
     ----------
     path : pathlib.Path
     hdu : str, int or tuple of str
-        See `specprod.reading.open_table`.
+        See `specprod.files.open_table`.
     table : class
     given : mapping
         Values for all rows, such as ``survey="main"``.

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import FormatError, MissingHDUError, ValueRejectedError
-from specprod.reading.headers import parse_header
-from specprod.reading.tables import Chunk, TableReader, Unpacker, unpacked
+from specprod.files.headers import parse_header
+from specprod.files.tables import Chunk, TableReader, Unpacker, unpacked
 
 __all__ = ["FitsTable", "add", "datasum", "read_header"]
 

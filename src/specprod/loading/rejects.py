@@ -14,13 +14,13 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from specprod.errors import ConfigurationError
-from specprod.identifiers import INT128, as_decimal_text
 from specprod.model import SchemaMixin, table_of
 from specprod.model.converting import Columns
+from specprod.survey.identifiers import INT128, as_decimal_text
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
-    from specprod.loading import FileLoad
+    from specprod.loading.loader import FileLoad
 
 __all__ = ["RejectFile", "existing_keys", "key_texts", "name_row", "repeated"]
 
@@ -126,7 +126,7 @@ def existing_keys(
         shown = (f'"{text:0>39}"' for text in texts) if keys.dtype == INT128 else iter(texts)
         source, parameter = "json_each(?) AS wanted", f"[{','.join(shown)}]"
     rows = connection.exec_driver_sql(
-        f"SELECT wanted.value FROM {source} WHERE EXISTS (SELECT 1 FROM {database.name(cls)} AS t "  # noqa: S608
+        f"SELECT wanted.value FROM {source} WHERE EXISTS (SELECT 1 FROM {database.name(cls)} AS t "
         f"WHERE t.{database.quote(name)} = wanted.value)",
         (parameter,),
     )

@@ -11,12 +11,12 @@ import numpy as np
 from specprod.database.keys import build_key
 from specprod.database.writers import Counts, writer_for
 from specprod.errors import ConstraintError
-from specprod.interfaces import FileLoad, Ledger, Piece
+from specprod.files.tables import open_table
+from specprod.loading.constraints import fill_keys, key_type
+from specprod.loading.interfaces import FileLoad, Ledger, Piece
+from specprod.loading.rejects import key_texts
+from specprod.loading.rereading import rows_of_files
 from specprod.model import SchemaMixin, table_of
-from specprod.reading.tables import open_table
-from specprod.rejecting import key_texts
-from specprod.rereading import rows_of_files
-from specprod.settling import fill_keys, key_type
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -96,7 +96,7 @@ def _synchronize(
             written[piece.load] += int(piece.rows.size)
             fill_keys(database, connection, cls, np.asarray(key_texts(piece.columns[key])))
         removed = connection.exec_driver_sql(
-            f"DELETE FROM {database.name(cls)} WHERE NOT EXISTS (SELECT 1 FROM specprod_keys AS k "  # noqa: S608
+            f"DELETE FROM {database.name(cls)} WHERE NOT EXISTS (SELECT 1 FROM specprod_keys AS k "
             f"WHERE k.value = {database.name(cls)}.{database.quote(key)})"
         ).rowcount
         connection.exec_driver_sql("DROP TABLE specprod_keys")

@@ -17,11 +17,11 @@ from sqlalchemy import Connection
 
 from specprod.database.writers import writer_for
 from specprod.errors import ConstraintError
-from specprod.loading import FileLoad, Ledger
+from specprod.loading.loader import FileLoad, Ledger
+from specprod.loading.rejects import RejectFile, key_texts
+from specprod.loading.rereading import RowsOfFile, rows_of_files
 from specprod.model import Int128, SchemaMixin, table_of
 from specprod.model.converting import Columns
-from specprod.rejecting import RejectFile, key_texts
-from specprod.rereading import RowsOfFile, rows_of_files
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -68,7 +68,7 @@ def fill_keys(database: Database, connection: Connection, cls: type[SchemaMixin]
     connection : sqlalchemy.Connection
     cls : class
     keys : numpy.ndarray
-        As `specprod.rejecting.key_texts` gives them.
+        As `specprod.loading.rejects.key_texts` gives them.
     """
     for start in range(0, keys.size, _BATCH):
         texts = [str(int(value)) for value in keys[start : start + _BATCH].tolist()]

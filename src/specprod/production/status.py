@@ -11,13 +11,13 @@ from specprod.database.keys import missing_keys
 from specprod.database.schema import existing_tables
 from specprod.errors import LedgerError
 from specprod.model import table_of
-from specprod.production import STAGES, stage_loads
+from specprod.production.job import STAGES, stage_loads
 from specprod.results.base import PipelineExecution, State
 from specprod.results.orm import OrmPipelineResultsStorage, ResultsBase
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
-    from specprod.reading.production import ProductionTree
+    from specprod.files.tree import ProductionTree
 
 __all__ = ["FileStatus", "Status", "TableStatus", "status"]
 

@@ -18,12 +18,12 @@ from specprod.database.failures import Retries
 from specprod.database.keys import missing_key
 from specprod.database.writers import Counts, Writer, writer_for
 from specprod.errors import ConstraintError, FormatError
-from specprod.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, Progress
+from specprod.files.fits import add
+from specprod.files.tables import TableReader, Unpacker, open_table
+from specprod.loading.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, Progress
+from specprod.loading.rejects import RejectFile, existing_keys, key_texts, name_row, repeated
 from specprod.model import SchemaMixin, table_of
 from specprod.model.converting import Columns, Converter
-from specprod.reading.fits import add
-from specprod.reading.tables import TableReader, Unpacker, open_table
-from specprod.rejecting import RejectFile, existing_keys, key_texts, name_row, repeated
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database

@@ -18,9 +18,12 @@ from specprod.database.keys import add_foreign_keys, build_indexes, build_key, m
 from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
 from specprod.errors import ConstraintError, SchemaError
-from specprod.identifiers import is_sky
+from specprod.files.tables import Chunk
+from specprod.files.tree import ProductionTree
 from specprod.load import contained, deduplicate_targetid, load_versions, loaded_targetids
-from specprod.loading import FileLoad, Loader
+from specprod.loading.constraints import delete_orphans, settle_duplicates
+from specprod.loading.loader import FileLoad, Loader
+from specprod.loading.reload import reload_table
 from specprod.model import (
     Exposure,
     Fiberassign,
@@ -35,11 +38,8 @@ from specprod.model import (
     Ztile,
     table_of,
 )
-from specprod.reading.production import ProductionTree
-from specprod.reading.tables import Chunk
-from specprod.reloading import reload_table
-from specprod.scheduling import Job, run_jobs
-from specprod.settling import delete_orphans, settle_duplicates
+from specprod.production.scheduling import Job, run_jobs
+from specprod.survey.identifiers import is_sky
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from specprod.files.tables import open_table
 from specprod.load import contained
-from specprod.loading import SLICE, FileLoad
+from specprod.loading.loader import SLICE, FileLoad
 from specprod.model import Photometry
 from specprod.model.converting import Columns, Converter, Rejects
-from specprod.reading.tables import open_table
 
 __all__ = ["RowsOfFile", "rows_of_files"]
 

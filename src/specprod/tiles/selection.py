@@ -33,7 +33,7 @@ def select_tiles(path: Path) -> list[tuple[int, int]]:
     """
     import numpy as np
 
-    from specprod.reading import open_table
+    from specprod.files import open_table
 
     with open_table(path) as table:
         for column in ("TILEID", "LASTNIGHT", "EFFTIME_SPEC"):

@@ -1,0 +1,1 @@
+"""A whole production: its load, its state, its comparison with the files."""
