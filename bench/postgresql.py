@@ -24,19 +24,20 @@ from measuring import load, settle
 from specprod.configuration import load_configuration
 from specprod.database import Database, ddl
 from specprod.database.connection import connect
-from specprod.database.schema import TABLES, create_tables, drop_tables
+from specprod.database.schema import create_tables, drop_tables
 from specprod.files.tree import ProductionTree
 from specprod.load import setup_db
 from specprod.loading.loader import Loader
-from specprod.model import table_of
-from specprod.production.job import STAGES, stage_loads
+from specprod.model import TABLES, table_of
+from specprod.production.job import stage_loads
+from specprod.stages import STAGE_NAMES
 
 
 def dump(database: Database, root: Path, directory: Path) -> int:
     """Load the rows alone, and write them, not clustered yet, to files of the server; return their number."""
     setup_db(database=database, overwrite=True)
     tree = ProductionTree(root, load_configuration(environ={}).production("sample"))
-    for stage in STAGES:
+    for stage in STAGE_NAMES:
         Loader(database).load_all(stage_loads(stage, tree, database))
     rows = 0
     with database.begin() as connection:

@@ -22,8 +22,7 @@ from pathlib import Path
 
 from measuring import load, settle
 from specprod.database import connect, ddl
-from specprod.database.schema import TABLES
-from specprod.model import table_of
+from specprod.model import TABLES, table_of
 
 
 def floor(source: str, path: str, tuned: bool, answer: multiprocessing.Queue[tuple[int, float, float]]) -> None:

@@ -27,9 +27,9 @@ from specprod.load import setup_db
 from specprod.model import Fiberassign, Photometry, Potential, Target, Tile, Ztile, table_of
 from specprod.production.job import build_all
 from specprod.tile import update_primary
+from specprod.tiles.choice import KINDS, photometry_source
 from specprod.tiles.observations import Observations
 from specprod.tiles.preparing import TilePreparation
-from specprod.tiles.sources import KINDS, photometry_source
 
 SCHEMA = "bench_tile"
 TARGETS_PER_TILE = 20000

@@ -15,8 +15,8 @@ from sample_files import objects
 from specprod import load
 from specprod.cli.main import main
 from specprod.coeff import ZpixPatch, ZtilePatch, copy_columns
-from specprod.database.schema import TABLES
 from specprod.errors import ConfigurationError, MissingColumnError, ValueRejectedError
+from specprod.model import TABLES
 from support.coeff import CATALOGUES, COEFFICIENTS
 
 pytestmark = pytest.mark.compat

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specprod.database.copying import BinaryPacker
-from specprod.database.schema import TABLES
 from specprod.errors import ValueRejectedError
-from specprod.model import table_of
+from specprod.model import TABLES, table_of
 from specprod.model.casting import cast
 from specprod.model.converting import database_dtype
 from specprod.survey import identifiers as ids

@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specprod.errors import FormatError, InputError, MissingFileError, MissingHDUError, ValueRejectedError
-from specprod.files.fits import add, datasum, read_header
+from specprod.files.checksums import add, datasum
+from specprod.files.fits import read_header
 from specprod.files.headers import parse_header
-from specprod.files.tables import Unpacker, open_table
+from specprod.files.opening import open_table
+from specprod.files.unpacking import Unpacker
 
 pytestmark = pytest.mark.compat
 

@@ -19,7 +19,7 @@ from specprod.database.failures import Retries
 from specprod.database.keys import build_indexes, prepare_for_builds
 from specprod.database.writers import Counts
 from specprod.errors import DatabaseError, InputError
-from specprod.files.tables import open_table
+from specprod.files.opening import open_table
 from specprod.load import setup_db
 from specprod.loading.interfaces import Piece
 from specprod.loading.ledger import LoadLedger, opened

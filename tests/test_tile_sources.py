@@ -14,15 +14,15 @@ from astropy.table import Table
 from specprod import tile as tile_functions
 from specprod.configuration import load_configuration
 from specprod.errors import FormatError, InputError, MissingColumnError, MissingFileError
-from specprod.files.tables import open_table
+from specprod.files.opening import open_table
 from specprod.files.tree import ProductionTree
 from specprod.model import Photometry, Tile, Ztile
 from specprod.sample import write_sample
 from specprod.survey.bricks import brickid, brickname
 from specprod.survey.identifiers import encode_targetid
+from specprod.tiles.choice import photometry_source
 from specprod.tiles.observations import Observations
 from specprod.tiles.rows import converted
-from specprod.tiles.sources import photometry_source
 from specprod.tiles.spectra import petal_columns, read_spectra
 from support.tiles import connect, load, rows
 

@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sqlalchemy.dialects import postgresql
 
-from specprod.database.schema import TABLES
+from specprod.model import TABLES
 from specprod.model import source_of, table_of
 
 

@@ -1,7 +1,8 @@
 """Scripts that load a production, or its tiles, as jobs of SLURM."""
 
 from specprod.batch.options import BatchOptions
-from specprod.batch.scripts import STAGES, prepare_template, write_scripts
-from specprod.tiles.selection import FIRST_NIGHT, select_tiles
+from specprod.batch.scripts import prepare_template, write_scripts
+from specprod.survey.constants import FIRST_NIGHT
+from specprod.tiles.selection import select_tiles
 
-__all__ = ["FIRST_NIGHT", "STAGES", "BatchOptions", "prepare_template", "select_tiles", "write_scripts"]
+__all__ = ["FIRST_NIGHT", "BatchOptions", "prepare_template", "select_tiles", "write_scripts"]

@@ -16,14 +16,12 @@ from typing import Final
 from specprod.batch.options import BatchOptions
 from specprod.batch.shell import directive, quote
 from specprod.errors import ConfigurationError
+from specprod.stages import STAGE_NAMES
 from specprod.tiles.selection import select_tiles
 
-__all__ = ["STAGES", "prepare_template", "write_scripts"]
+__all__ = ["prepare_template", "write_scripts"]
 
 logger = logging.getLogger(__name__)
-
-#: Stages of a production, in the order in which they are loaded.
-STAGES: Final = ("exposures", "photometry", "targetphot", "target", "redshift", "fiberassign")
 
 # SLURM numbers the tasks of an array up to 1000 unless a site allows more.
 _ARRAY_SIZE: Final = 1000
@@ -110,12 +108,12 @@ def _with_order(batch: BatchOptions, scripts: Iterator[tuple[str, str, Sequence[
 
 
 def _stage_scripts(batch: BatchOptions) -> Iterator[tuple[str, str, Sequence[str]]]:
-    for stage in STAGES:
+    for stage in STAGE_NAMES:
         key = f"batch.time_{stage}"
         known = stage in ("exposures", "photometry")
         limit = batch.configuration.get(key if known else "batch.time_stage")
         words = [*_common_words(batch, ["run", _root(batch)]), "--stage", stage]
-        yield _job(batch, stage, limit, words, first=stage == STAGES[0])
+        yield _job(batch, stage, limit, words, first=stage == STAGE_NAMES[0])
 
 
 def _tile_scripts(batch: BatchOptions, tiles: Sequence[tuple[int, int]]) -> Iterator[tuple[str, str, Sequence[str]]]:

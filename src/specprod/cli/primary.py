@@ -36,7 +36,7 @@ def primary(
     from specprod.database.schema import existing_tables
     from specprod.errors import SchemaError
     from specprod.model import Zpix, Ztile
-    from specprod.tile import update_primary, update_q3c
+    from specprod.production.finish import update_primary, update_q3c
 
     rule = retries(configuration)
     with open_database(configuration, database, hostname, username, schema) as target:

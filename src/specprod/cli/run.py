@@ -17,14 +17,13 @@ import click
 
 from specprod.cli.options import configured, confirm_overwrite, database_options, open_database, retries, verbosity
 from specprod.cli.output import print_json, print_table, progress_bars
+from specprod.stages import STAGE_NAMES
 
 if TYPE_CHECKING:
     from specprod.configuration import Configuration
     from specprod.database.connection import Database
     from specprod.loading.rejects import RejectFile
     from specprod.production.job import TableSummary
-
-STAGES = ("exposures", "photometry", "targetphot", "target", "redshift", "fiberassign")
 
 
 @click.command(
@@ -35,7 +34,9 @@ Examples, into an SQLite file and into a schema of a server:
 )
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--specprod", required=True, metavar="NAME", help="The production, such as iron.")
-@click.option("--stage", "stages", multiple=True, type=click.Choice(STAGES), help="Only this stage; can be repeated.")
+@click.option(
+    "--stage", "stages", multiple=True, type=click.Choice(STAGE_NAMES), help="Only this stage; can be repeated."
+)
 @click.option("--dry-run", is_flag=True, help="Load into a throw-away SQLite file: what fails, how many rows, how big.")
 @click.option("--overwrite", is_flag=True, help="Drop what was loaded before, and start anew.")
 @click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
@@ -78,6 +79,7 @@ def run(
     command is given again.
     """
     verbosity(verbose, quiet)
+    chosen = stages or STAGE_NAMES
     configuration = configured(config, specprod, loading__chunksize=chunksize, loading__workers=workers)
     if overwrite and not dry_run:
         confirm_overwrite(f"the tables of {schema or specprod}", yes)
@@ -92,7 +94,16 @@ def run(
 
         left_out = RejectFile(rejects) if rejects else None
         summaries = _load(
-            target, root, specprod, configuration, stages or STAGES, overwrite, public, not quiet, left_out, reload_
+            target,
+            root,
+            specprod,
+            configuration,
+            stages or STAGE_NAMES,
+            overwrite,
+            public,
+            not quiet,
+            left_out,
+            reload_,
         )
         size = size_of() if dry_run else None
     _print(summaries, time.monotonic() - start, size, as_json)
@@ -126,10 +137,10 @@ def _load(
     reload_: bool,
 ) -> list[TableSummary]:
     from specprod.files.tree import ProductionTree
-    from specprod.load import setup_db
     from specprod.loading.ledger import opened
     from specprod.loading.loader import Loader
     from specprod.production.job import load_production
+    from specprod.production.setup import setup_db
 
     prepare = partial(
         setup_db,

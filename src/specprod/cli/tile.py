@@ -110,9 +110,10 @@ def _prepare(target: Database, tree: Any, configuration: Configuration, overwrit
     """Make the tables, keys and indexes that are not there; nobody else may load meanwhile."""
     from specprod.database.keys import missing_keys
     from specprod.database.locking import locked
-    from specprod.database.schema import TABLES, existing_tables
-    from specprod.load import load_versions, setup_db
+    from specprod.database.schema import existing_tables
+    from specprod.model import TABLES
     from specprod.production.job import build_all
+    from specprod.production.setup import load_versions, setup_db
 
     with target.connect() as connection:
         there = existing_tables(target, connection)
@@ -145,9 +146,10 @@ def _load(
     cluster: bool,
 ) -> tuple[list[TileSummary], dict[str, int]]:
     from specprod.loading.ledger import opened
-    from specprod.tile import changed_tiles, load_tiles, update_primary, update_q3c
+    from specprod.production.finish import update_primary, update_q3c
+    from specprod.tiles.choice import photometry_source
+    from specprod.tiles.loading import changed_tiles, load_tiles
     from specprod.tiles.selection import select_tiles
-    from specprod.tiles.sources import photometry_source
 
     rule = retries(configuration)
     with opened(

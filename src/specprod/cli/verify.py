@@ -9,13 +9,15 @@ import click
 
 from specprod.cli.options import configured, database_options, open_database, verbosity
 from specprod.cli.output import print_json, print_table
-from specprod.cli.run import STAGES
+from specprod.stages import STAGE_NAMES
 
 
 @click.command(epilog="Example: specprod-load verify prod --specprod sample --database prod.db")
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--specprod", required=True, metavar="NAME", help="The production, such as iron.")
-@click.option("--stage", "stages", multiple=True, type=click.Choice(STAGES), help="Only this stage; can be repeated.")
+@click.option(
+    "--stage", "stages", multiple=True, type=click.Choice(STAGE_NAMES), help="Only this stage; can be repeated."
+)
 @click.option(
     "--limit", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Differences a table."
 )
@@ -48,7 +50,7 @@ def verify(
 
     with open_database(configuration, database, hostname, username, schema, specprod) as target:
         tree = ProductionTree(root, configuration.production(specprod))
-        reports = verification.verify(target, tree, stages=stages or STAGES, limit=limit)
+        reports = verification.verify(target, tree, stages=stages or STAGE_NAMES, limit=limit)
     different = any(report.differences for report in reports)
     if as_json:
         print_json({"equal": not different, "tables": [dataclasses.asdict(report) for report in reports]})

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from specprod.coeff.tables import FIXES
 from specprod.errors import ConfigurationError, FormatError, SpecprodError
+from specprod.files.opening import open_table
 from specprod.files.publishing import Publication, check_absent
-from specprod.files.tables import open_table
 from specprod.files.tree import RedshiftFile, with_or_without_gz
 from specprod.loading.loader import prefetched
 from specprod.model import SchemaMixin, table_of

@@ -12,7 +12,7 @@ from specprod.database.keys import build_indexes, missing_key
 from specprod.database.locking import locked
 from specprod.database.schema import create_tables, drop_tables, existing_tables
 from specprod.errors import MissingColumnError, SchemaError
-from specprod.files.tables import open_table
+from specprod.files.opening import open_table
 from specprod.loading.interfaces import FileLoad, Progress
 from specprod.loading.loader import Loader
 from specprod.model import SchemaMixin, table_of

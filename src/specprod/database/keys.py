@@ -16,10 +16,9 @@ from sqlalchemy import Connection
 
 from specprod.database import ddl
 from specprod.database.failures import Retries, translated
-from specprod.database.schema import TABLES
 from specprod.database.settings import raise_memory
 from specprod.errors import ConfigurationError, ConstraintError
-from specprod.model import SchemaMixin, table_of
+from specprod.model import TABLES, SchemaMixin, table_of
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database

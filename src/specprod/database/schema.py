@@ -13,40 +13,17 @@ from specprod.database import ddl
 from specprod.database.failures import translated
 from specprod.errors import SchemaError
 from specprod.model import (
-    Exposure,
-    Fiberassign,
-    Frame,
-    Photometry,
-    Potential,
+    TABLES,
     SchemaMixin,
-    Target,
-    Tile,
-    Version,
-    Zpix,
-    Ztile,
     table_of,
 )
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["TABLES", "check_roles", "create_tables", "drop_tables", "existing_tables", "grant"]
+__all__ = ["check_roles", "create_tables", "drop_tables", "existing_tables", "grant"]
 
 logger = logging.getLogger(__name__)
-
-#: The tables of a production, each after those to which it refers.
-TABLES: Sequence[type[SchemaMixin]] = (
-    Version,
-    Tile,
-    Exposure,
-    Frame,
-    Photometry,
-    Target,
-    Ztile,
-    Zpix,
-    Fiberassign,
-    Potential,
-)
 
 
 def existing_tables(

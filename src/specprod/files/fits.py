@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import FormatError, MissingHDUError, ValueRejectedError
+from specprod.files.checksums import add, datasum
 from specprod.files.headers import parse_header
-from specprod.files.tables import Chunk, TableReader, Unpacker, unpacked
+from specprod.files.tables import Chunk, TableReader
+from specprod.files.unpacking import Unpacker, unpacked
 
-__all__ = ["FitsTable", "add", "datasum", "read_header"]
+__all__ = ["FitsTable", "read_header"]
 
 _FORMS = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "A": "S", "E": ">f4", "D": ">f8"}
 _WIDTHS = {"L": 1, "X": 0, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
@@ -270,37 +272,6 @@ class FitsTable(TableReader):
     def close(self) -> None:
         """Close the file, and remove what it was unpacked to."""
         self._stack.close()
-
-
-def datasum(blocks: Iterable[bytes | memoryview]) -> int:
-    """Sum blocks of bytes as the FITS keyword DATASUM does.
-
-    Parameters
-    ----------
-    blocks : iterable of bytes or memoryview
-        All but the last must have a length that is a multiple of 4.
-
-    Returns
-    -------
-    int
-        Ones' complement sum of the big-endian 32-bit words (FITS standard 4.0, section 4.4.2.7).
-    """
-    total = 0
-    for block in blocks:
-        words, rest = divmod(len(block), 4)
-        if words:
-            total += int(np.add.reduce(np.frombuffer(block, dtype=">u4", count=words), dtype=np.uint64))
-        if rest:
-            total += int.from_bytes(bytes(block[-rest:]).ljust(4, b"\0"), "big")
-    return add(total)
-
-
-def add(*sums: int) -> int:
-    """Add checksums in ones' complement arithmetic of 32 bits."""
-    total = sum(sums)
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return total
 
 
 def read_header(path: str | Path, hdu: str | int = 0) -> dict[str, Any]:

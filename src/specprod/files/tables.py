@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import shutil
-import tempfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from specprod.errors import FormatError, MissingColumnError, MissingFileError
+from specprod.errors import MissingColumnError
 
-__all__ = ["Chunk", "TableReader", "open_table", "unpacked"]
+__all__ = ["Chunk", "TableReader"]
 
 
 class Chunk(Mapping[str, npt.NDArray[Any]]):
@@ -146,107 +141,3 @@ class TableReader(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@contextlib.contextmanager
-def unpacked(path: Path) -> Iterator[Path]:
-    """Give a path whose bytes are not compressed: `path` itself, or a temporary file for one that is gzipped.
-
-    The temporary file stands in ``TMPDIR``, so that memory does not grow with the file.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    FormatError
-        If it is truncated or corrupt.
-    """
-    try:
-        with path.open("rb") as stream:
-            if stream.read(2) != b"\x1f\x8b":
-                yield path
-                return
-    except FileNotFoundError as error:
-        raise MissingFileError("no such file", file=path) from error
-    except OSError as error:
-        raise FormatError(f"cannot be read: {error.strerror}", file=path) from error
-    with tempfile.NamedTemporaryFile(prefix="specprod-", suffix=path.with_suffix("").suffix) as plain:
-        try:
-            with gzip.open(path, "rb") as packed:
-                shutil.copyfileobj(packed, plain, 1 << 20)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise FormatError(f"the gzip stream is truncated or corrupt ({error})", file=path) from error
-        plain.flush()
-        yield Path(plain.name)
-
-
-def _state(path: Path) -> tuple[Path, int, int] | None:
-    """Give what changes if a file does, None for one that is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return path, status.st_size, status.st_mtime_ns
-
-
-class Unpacker:
-    """Unpacks files, and keeps the last one until another is asked for: loads of HDUs of one file follow each other."""
-
-    def __init__(self) -> None:
-        self._kept = contextlib.ExitStack()
-        self._of: tuple[Path, int, int] | None = None
-        self._plain = Path()
-
-    def plain(self, path: Path) -> Path:
-        """Give a path whose bytes are not compressed, as `unpacked` does; it is there until the next call."""
-        state = _state(path)
-        if state is None or state != self._of:
-            self.close()
-            self._plain = self._kept.enter_context(unpacked(path))
-            self._of = state
-        return self._plain
-
-    def close(self) -> None:
-        """Remove the last one."""
-        self._of = None
-        self._kept.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def open_table(
-    path: str | Path, hdu: str | int | tuple[str, ...] = 1, *, unpacker: Unpacker | None = None
-) -> TableReader:
-    """Open a table for reading in chunks.
-
-    Parameters
-    ----------
-    path : str or path
-        A FITS file, plain or gzipped, or one whose images are tile-compressed (``.fz``); an ECSV or a CSV file.
-    hdu : str, int or tuple of str
-        Name or number of the HDU, or names of which the first that is there counts; text files have none.
-    unpacker : Unpacker, optional
-        Of a user who reads more than one HDU of a file.
-
-    Returns
-    -------
-    TableReader
-        To be closed by its user; it is a context manager.
-
-    Raises
-    ------
-    MissingFileError, FormatError, MissingHDUError
-    """
-    path = Path(path)
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith((".csv", ".ecsv")):
-        from specprod.files.text import TextTable
-
-        return TextTable(path)
-    from specprod.files.fits import FitsTable
-
-    return FitsTable(path, hdu, unpacker)

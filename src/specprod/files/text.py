@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import FormatError
-from specprod.files.fits import datasum
-from specprod.files.tables import Chunk, TableReader, unpacked
+from specprod.files.checksums import datasum
+from specprod.files.tables import Chunk, TableReader
+from specprod.files.unpacking import unpacked
 
 __all__ = ["TextTable"]
 

@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 from specprod.database.failures import Retries, translated
 from specprod.database.locking import locked
 from specprod.errors import LedgerError
-from specprod.files.fits import add
-from specprod.files.tables import open_table
+from specprod.files.checksums import add
+from specprod.files.opening import open_table
 from specprod.loading.loader import FileLoad, Piece
 from specprod.model import table_of
 from specprod.results import helpers

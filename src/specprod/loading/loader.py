@@ -18,8 +18,10 @@ from specprod.database.failures import Retries
 from specprod.database.keys import missing_key
 from specprod.database.writers import Counts, Writer, writer_for
 from specprod.errors import ConstraintError, FormatError
-from specprod.files.fits import add
-from specprod.files.tables import TableReader, Unpacker, open_table
+from specprod.files.checksums import add
+from specprod.files.opening import open_table
+from specprod.files.tables import TableReader
+from specprod.files.unpacking import Unpacker
 from specprod.loading.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, Progress
 from specprod.loading.rejects import RejectFile, existing_keys, key_texts, name_row, repeated
 from specprod.model import SchemaMixin, table_of

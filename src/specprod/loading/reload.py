@@ -11,7 +11,7 @@ import numpy as np
 from specprod.database.keys import build_key
 from specprod.database.writers import Counts, writer_for
 from specprod.errors import ConstraintError
-from specprod.files.tables import open_table
+from specprod.files.opening import open_table
 from specprod.loading.constraints import fill_keys, key_type
 from specprod.loading.interfaces import FileLoad, Ledger, Piece
 from specprod.loading.rejects import key_texts

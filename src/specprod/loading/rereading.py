@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from specprod.files.tables import open_table
-from specprod.load import contained
+from specprod.database.lookups import contained
+from specprod.files.opening import open_table
 from specprod.loading.loader import SLICE, FileLoad
 from specprod.model import Photometry
 from specprod.model.converting import Columns, Converter, Rejects

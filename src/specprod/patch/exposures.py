@@ -26,6 +26,7 @@ from specprod.patch.columns import (
     scalar_columns,
 )
 from specprod.patch.report import Report, Unpatched, replace
+from specprod.survey.constants import FIRST_NIGHT
 from specprod.survey.identifiers import SURVEYS, frameid
 
 __all__ = ["patch_exposures", "patch_exposures_efftime_spec", "patch_frames", "patch_missing_frames_mjd"]
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 
 # No exposure of the survey is older; smaller values stand for a time that is not known.
 FIRST_MJD = 50000
-# Redshifts of tiles observed before are not loaded tile by tile.
-FIRST_LASTNIGHT = 20201214
 # Columns of exposures that the source may fill in where they are masked.
 FILLED = (
     *("NIGHT", "EXPID", "TILEID", "TILERA", "TILEDEC", "MJD", "SURVEY", "EXPTIME", "GOALTIME", "GOALTYPE", "MINTFRAC"),
@@ -241,7 +240,7 @@ def patch_exposures_efftime_spec(
     tile_rows, exposure_rows = match_rows(dst_tiles["TILEID"], dst_exposures["TILEID"])
     zero = _numbers(dst_exposures["EFFTIME_SPEC"])[exposure_rows] == 0
     exposures_of = np.bincount(tile_rows, minlength=number)
-    loadable = (_numbers(dst_tiles["LASTNIGHT"]) >= FIRST_LASTNIGHT) & (_numbers(dst_tiles["EFFTIME_SPEC"]) > 0)
+    loadable = (_numbers(dst_tiles["LASTNIGHT"]) >= FIRST_NIGHT) & (_numbers(dst_tiles["EFFTIME_SPEC"]) > 0)
     wanted = loadable & (exposures_of > 0) & (np.bincount(tile_rows[zero], minlength=number) == exposures_of)
     wrong = np.zeros(len(dst_exposures), dtype=bool)
     wrong[exposure_rows[wanted[tile_rows]]] = True

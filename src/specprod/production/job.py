@@ -9,22 +9,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 
 from specprod.database.failures import Retries
-from specprod.database.keys import add_foreign_keys, build_indexes, build_key, missing_keys, warn_without_q3c
+from specprod.database.keys import add_foreign_keys, build_indexes, missing_keys, warn_without_q3c
 from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
 from specprod.errors import ConstraintError, SchemaError
-from specprod.files.tables import Chunk
 from specprod.files.tree import ProductionTree
-from specprod.load import contained, deduplicate_targetid, load_versions, loaded_targetids
 from specprod.loading.constraints import delete_orphans, settle_duplicates
+from specprod.loading.filters import NewTargets, not_sky
 from specprod.loading.loader import FileLoad, Loader
 from specprod.loading.reload import reload_table
 from specprod.model import (
+    TABLES,
     Exposure,
     Fiberassign,
     Frame,
@@ -39,21 +37,17 @@ from specprod.model import (
     table_of,
 )
 from specprod.production.scheduling import Job, run_jobs
-from specprod.survey.identifiers import is_sky
+from specprod.production.setup import load_versions
+from specprod.stages import ONE_WRITER, STAGE_NAMES, STAGES, Stage
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["STAGES", "TableSummary", "build_all", "load_production", "not_sky", "stage_loads"]
+__all__ = ["TableSummary", "build_all", "load_production", "stage_loads"]
 
 logger = logging.getLogger(__name__)
 
 TILES_HDU = ("TILE_COMPLETENESS", "TILES")
-
-
-def not_sky(chunk: Chunk) -> npt.NDArray[np.int64]:
-    """Indexes of the rows that are not sky."""
-    return np.flatnonzero(~is_sky(chunk["TARGETID"]))
 
 
 def _exposures(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
@@ -71,52 +65,6 @@ def _targetphot(tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
     new = NewTargets(database)
     for path in tree.targetphot():
         yield FileLoad(path, "TARGETPHOT", Photometry, row_filter=new, only_new=True, stage="targetphot")
-
-
-class NewTargets:
-    """Chooses the rows whose TARGETID table photometry does not have, the first of each.
-
-    The TARGETIDs are held in memory if they are not too many; else the database is asked.
-
-    Parameters
-    ----------
-    database : Database
-    most : int
-        How many are held, 8 bytes each.
-
-    Attributes
-    ----------
-    certain : bool
-        Whether the rows that it chose are new beyond doubt, so that they need not be compared with the table again:
-        nobody else writes to it while a production is loaded.
-    """
-
-    def __init__(self, database: Database, most: int = 2_000_000) -> None:
-        self._database = database
-        self._most = most
-        self._known: npt.NDArray[np.int64] | None = None
-        self._asked = False
-
-    @property
-    def certain(self) -> bool:
-        return self._known is not None
-
-    def __call__(self, chunk: Chunk) -> npt.NDArray[np.int64]:
-        """Give the indexes of the rows of a chunk that are new; after a failure it can be asked again."""
-        if not self._asked:
-            self._known = loaded_targetids(self._database, self._most)
-            if self._known is None:
-                # Whether a TARGETID is there is asked of this key.
-                build_key(self._database, Photometry, Retries(attempts=1))
-            self._asked = True
-        if self._known is None:
-            return deduplicate_targetid(chunk, database=self._database)
-        targetid, first = np.unique(chunk["TARGETID"].astype(np.int64), return_index=True)
-        new = ~contained(self._known, targetid)
-        if new.any():
-            fresh = targetid[new]
-            self._known = np.insert(self._known, np.searchsorted(self._known, fresh), fresh)
-        return np.sort(first[new]).astype(np.int64)
 
 
 def _target(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
@@ -149,37 +97,20 @@ def _fiberassign(tree: ProductionTree, database: Database) -> Iterator[FileLoad]
         yield FileLoad(path, "POTENTIAL_ASSIGNMENTS", Potential, {"tileid": tileid}, not_sky, stage="fiberassign")
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """A stage: its files, and its tables in groups that are loaded together."""
-
-    loads: Callable[[ProductionTree, Database], Iterator[FileLoad]]
-    groups: tuple[tuple[type[SchemaMixin], ...], ...]
-    after: tuple[str, ...] = ()
-    completes: bool = True
-
-
-_STAGES: dict[str, _Stage] = {
-    "exposures": _Stage(_exposures, ((Tile, Exposure, Frame),)),
-    # The rows that the targetphot stage adds belong to the same table: its indexes wait for them.
-    "photometry": _Stage(_photometry, ((Photometry,),), completes=False),
-    "targetphot": _Stage(_targetphot, ((Photometry,),), ("load photometry photometry",)),
-    "target": _Stage(_target, ((Target,),)),
-    "redshift": _Stage(_redshift, ((Ztile,), (Zpix,))),
-    "fiberassign": _Stage(_fiberassign, ((Fiberassign, Potential),), ("load exposures tile",)),
+#: What yields the files of each stage.
+_LOADS: dict[str, Callable[[ProductionTree, Database], Iterator[FileLoad]]] = {
+    "exposures": _exposures,
+    "photometry": _photometry,
+    "targetphot": _targetphot,
+    "target": _target,
+    "redshift": _redshift,
+    "fiberassign": _fiberassign,
 }
-
-#: The stages of a production, in order.
-STAGES: tuple[str, ...] = tuple(_STAGES)
-
-# Where indexes are built one after the other, the tables that have the most are loaded first: the others are read
-# meanwhile.
-_ONE_WRITER = ("exposures", "target", "fiberassign", "redshift", "photometry", "targetphot")
 
 
 def stage_loads(stage: str, tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
     """Yield the files of a stage, each with its table."""
-    return _STAGES[stage].loads(tree, database)
+    return _LOADS[stage](tree, database)
 
 
 @dataclass
@@ -206,7 +137,7 @@ def load_production(
     tree: ProductionTree,
     loader: Loader,
     *,
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[str] = STAGE_NAMES,
     workers: int = 2,
 ) -> list[TableSummary]:
     """Load a production, or some stages of it, into tables that are there already.
@@ -220,7 +151,7 @@ def load_production(
     tree : ProductionTree
     loader : Loader
     stages : sequence of str
-        Some of `STAGES`.
+        Some of `specprod.stages.STAGE_NAMES`.
     workers : int
         Connections that load or build indexes at a time.
 
@@ -237,15 +168,15 @@ def load_production(
     loads: list[Job] = []
     finishes: list[Job] = []
     references: list[Job] = []
-    order = STAGES if database.is_postgresql else _ONE_WRITER
-    for name in sorted((name for name in STAGES if name in stages), key=order.index):
-        stage = _STAGES[name]
-        for group in stage.groups:
+    order = STAGE_NAMES if database.is_postgresql else ONE_WRITER
+    for stage in (STAGES[name] for name in order if name in stages):
+        name = stage.name
+        for group in _groups(stage):
             parts = [TableSummary(name, table_of(cls).name) for cls in group]
             summaries += parts
             job = f"load {name} {parts[0].table}"
             work = partial(_load_group, name, group, database, tree, loader, parts)
-            loads.append(Job(job, work, stage.after))
+            loads.append(Job(job, work, _jobs_before(stage)))
             for cls in group if stage.completes else ():
                 files = partial(_files_of, cls, tree, database)
                 finish, refer = _finishing(database, cls, (job,), loader.retries, cluster=None)
@@ -258,7 +189,25 @@ def load_production(
         finishes.append(_finishing(database, Version, ("load exposures tile",), loader.retries, cluster=None)[0])
     # What is ready to be finished goes before what is to be loaded: both cores of the server have work from then on.
     run_jobs([*finishes, *loads, *references], workers, loader.stop)
-    return sorted(summaries, key=lambda summary: STAGES.index(summary.stage))
+    return sorted(summaries, key=lambda summary: STAGE_NAMES.index(summary.stage))
+
+
+def _groups(stage: Stage) -> list[tuple[type[SchemaMixin], ...]]:
+    """Give the classes of the tables of a stage, in groups that are loaded together."""
+    classes = {table_of(cls).name: cls for cls in TABLES}
+    return [tuple(classes[name] for name in group) for group in stage.groups]
+
+
+def _jobs_before(stage: Stage) -> tuple[str, ...]:
+    """Name the loads that must be done before those of a stage."""
+    before = [other for other in STAGES.values() if other is not stage]
+    return tuple(
+        f"load {other.name} {group[0]}"
+        for table in stage.after
+        for other in before
+        for group in other.groups
+        if table in group and STAGE_NAMES.index(other.name) < STAGE_NAMES.index(stage.name)
+    )
 
 
 def _finishing(
@@ -281,7 +230,7 @@ def _finishing(
 
 def _files_of(cls: type[SchemaMixin], tree: ProductionTree, database: Database) -> list[FileLoad]:
     """Give all files of a table, in the order in which they are loaded."""
-    return [load for stage in STAGES for load in stage_loads(stage, tree, database) if load.table is cls]
+    return [load for stage in STAGE_NAMES for load in stage_loads(stage, tree, database) if load.table is cls]
 
 
 def _settled_key(
@@ -375,7 +324,7 @@ def _load_group(
         files = _files_of(cls, tree, database)
         with database.turn:
             reloaded[cls] = reload_table(database, cls, files, loader.ledger, loader.retries)
-    done = loader.load_all(load for load in _STAGES[stage].loads(tree, database) if load.table in group)
+    done = loader.load_all(load for load in stage_loads(stage, tree, database) if load.table in group)
     for cls, summary in zip(group, summaries, strict=True):
         if cls in (Ztile, Zpix) and not tree.redshifts(summary.table)[1]:
             with database.turn:

@@ -11,9 +11,10 @@ from specprod.database.keys import missing_keys
 from specprod.database.schema import existing_tables
 from specprod.errors import LedgerError
 from specprod.model import table_of
-from specprod.production.job import STAGES, stage_loads
+from specprod.production.job import stage_loads
 from specprod.results.base import PipelineExecution, State
 from specprod.results.orm import OrmPipelineResultsStorage, ResultsBase
+from specprod.stages import STAGE_NAMES
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -169,7 +170,7 @@ def _run(item: PipelineExecution, stages: Mapping[str, str]) -> dict[str, Any]:
 
 def _left(database: Database, tree: ProductionTree, files: Mapping[tuple[str, str], FileStatus]) -> list[str]:
     left = []
-    for stage in STAGES:
+    for stage in STAGE_NAMES:
         for load in stage_loads(stage, tree, database):
             table, name = table_of(load.table).name, str(load.path.resolve().relative_to(tree.root.resolve()))
             entry = files.get((table, name))

@@ -24,9 +24,10 @@ from specprod.loading.loader import FileLoad
 from specprod.loading.rereading import rows_of_files
 from specprod.model import SchemaMixin, Zpix, Ztile, table_of
 from specprod.model.converting import Columns
-from specprod.production.job import STAGES, stage_loads
+from specprod.production.job import stage_loads
 from specprod.results.base import State
 from specprod.results.orm import OrmPipelineResultsStorage
+from specprod.stages import STAGE_NAMES
 from specprod.survey.identifiers import INT128, as_decimal_text
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def row_hashes(columns: Columns) -> npt.NDArray[np.uint64]:
 
 
 def verify(
-    database: Database, tree: ProductionTree, *, stages: Sequence[str] = STAGES, limit: int = 10
+    database: Database, tree: ProductionTree, *, stages: Sequence[str] = STAGE_NAMES, limit: int = 10
 ) -> list[TableReport]:
     """Compare a database with the files that its ledger names.
 
@@ -146,7 +147,7 @@ def verify(
     tree : ProductionTree
         Where the files stand now.
     stages : sequence of str
-        Some of `specprod.production.job.STAGES`.
+        Some of `specprod.stages.STAGE_NAMES`.
     limit : int
         How many differences of a table are looked for.
 
@@ -164,7 +165,7 @@ def verify(
         place = (item.table_name or "", item.file or "")
         ledger[place] = max(ledger.get(place, 0), item.last_row or 0)
     loads: dict[type[SchemaMixin], list[tuple[FileLoad, int]]] = {}
-    for stage in (stage for stage in STAGES if stage in stages):
+    for stage in (stage for stage in STAGE_NAMES if stage in stages):
         for load in stage_loads(stage, tree, database):
             rows = ledger.get((table_of(load.table).name, _relative(load.path, tree.root)))
             if rows is not None:

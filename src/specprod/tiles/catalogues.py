@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import MissingColumnError, MissingFileError
-from specprod.files.tables import Chunk, open_table
+from specprod.files.opening import open_table
+from specprod.files.tables import Chunk
 from specprod.files.tree import with_or_without_gz
 from specprod.model import Photometry, Target
 from specprod.survey.bricks import NORTH, brickid, brickname

@@ -11,7 +11,9 @@ import numpy as np
 
 from specprod.errors import InputError, MissingColumnError
 from specprod.files.fits import read_header
-from specprod.files.tables import Chunk, open_table, unpacked
+from specprod.files.opening import open_table
+from specprod.files.tables import Chunk
+from specprod.files.unpacking import unpacked
 from specprod.survey.identifiers import is_sky
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ from specprod.database.fetching import fetch_columns
 from specprod.errors import ConstraintError, InputError, SpecprodError
 from specprod.loading.loader import prefetched
 from specprod.model import Tile
+from specprod.tiles.choice import photometry_source
 from specprod.tiles.observations import Observations
 from specprod.tiles.preparing import TilePreparation
 from specprod.tiles.rows import TableCounts, TileRows
-from specprod.tiles.sources import PhotometrySource, photometry_source
+from specprod.tiles.sources import PhotometrySource
 from specprod.tiles.writing import write_tile
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import InputError
-from specprod.files.tables import Chunk, open_table
+from specprod.files.opening import open_table
+from specprod.files.tables import Chunk
 from specprod.model import Exposure, Frame, SchemaMixin, Tile
 from specprod.model.converting import Columns
 from specprod.production.job import TILES_HDU

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from specprod.database.failures import Retries
+from specprod.database.lookups import unknown_targetids
 from specprod.errors import InputError
-from specprod.load import unknown_targetids
 from specprod.model import Exposure, Fiberassign, Frame, Photometry, Potential, SchemaMixin, Target, Tile, Ztile
 from specprod.model.converting import Columns
 from specprod.tiles.design import TileDesign, read_design

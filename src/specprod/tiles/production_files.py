@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from specprod.files.tables import Chunk, open_table
+from specprod.files.opening import open_table
+from specprod.files.tables import Chunk
 from specprod.model import Photometry, Target
 from specprod.tiles.merging import merged
 from specprod.tiles.sources import PhotometrySource, Wanted

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from specprod.errors import InputError, MissingColumnError
+from specprod.survey.constants import FIRST_NIGHT
 
-__all__ = ["FIRST_NIGHT", "select_tiles"]
-
-#: First night of the survey's own spectra; tiles that were last observed before it are not loaded.
-FIRST_NIGHT: Final = 20201214
+__all__ = ["select_tiles"]
 
 
 def select_tiles(path: Path) -> list[tuple[int, int]]:

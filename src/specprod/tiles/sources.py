@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specprod.errors import ConfigurationError
-
 if TYPE_CHECKING:
     from astropy.table import Table
 
     from specprod.files.tree import ProductionTree
 
-__all__ = ["KINDS", "PhotometrySource", "Wanted", "photometry_source"]
-
-#: Kinds of sources: files of the production, catalogues of the survey.
-KINDS = ("production", "catalogues")
+__all__ = ["PhotometrySource", "Wanted"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,29 +92,3 @@ class PhotometrySource(ABC):
         ------
         InputError
         """
-
-
-def photometry_source(tree: ProductionTree, kind: str | None = None) -> PhotometrySource:
-    """Choose the source of photometry of a production.
-
-    Parameters
-    ----------
-    tree : ProductionTree
-    kind : str, optional
-        One of `KINDS`; by default the catalogues where the production says that its photometry is computed.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no such kind.
-    """
-    kind = kind or ("catalogues" if tree.production.photometry == "computed" else "production")
-    if kind == "catalogues":
-        from specprod.tiles.catalogues import SurveyCatalogues
-
-        return SurveyCatalogues(tree)
-    if kind == "production":
-        from specprod.tiles.production_files import ProductionFiles
-
-        return ProductionFiles(tree)
-    raise ConfigurationError(f"unknown source of photometry {kind!r}; expected one of {', '.join(KINDS)}")

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import FormatError, MissingColumnError
-from specprod.files.tables import Chunk, open_table
+from specprod.files.opening import open_table
+from specprod.files.tables import Chunk
 from specprod.model import Ztile
 from specprod.survey.identifiers import is_sky
 from specprod.tiles.merging import file_columns, merged

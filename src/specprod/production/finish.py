@@ -1,0 +1,63 @@
+"""What follows the rows: primary spectra, and the index of the sky."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from specprod.database import primary
+from specprod.database.failures import Retries
+from specprod.database.keys import build_indexes
+from specprod.model import TABLES, Zpix, Ztile, table_of
+
+if TYPE_CHECKING:
+    from specprod.database.connection import Database
+
+__all__ = ["update_primary", "update_q3c"]
+
+logger = logging.getLogger(__name__)
+
+
+def update_primary(*, database: Database, retries: Retries | None = None) -> dict[str, int]:
+    """Update the primary classification after some number of tiles has been loaded.
+
+    Parameters
+    ----------
+    database : Database
+    retries : Retries, optional
+
+    Returns
+    -------
+    dict of str to int
+        Number of rows of ztile and zpix that were changed.
+
+    Raises
+    ------
+    DatabaseError
+    """
+    work = {table_of(cls).name: partial(primary.update_primary, database, cls) for cls in (Ztile, Zpix)}
+    return {name: (retries or Retries()).run(call, f"primary spectra of {name}") for name, call in work.items()}
+
+
+def update_q3c(*, database: Database, cluster: bool = False, retries: Retries | None = None) -> None:
+    """Update the q3c indexes after some number of tiles has been loaded.
+
+    The database keeps an index up to date itself; this builds those that are not there, and gathers statistics.
+
+    Parameters
+    ----------
+    database : Database
+    cluster : bool
+        Also rewrite the tables in the order of the sky, which locks them.
+    retries : Retries, optional
+
+    Raises
+    ------
+    DatabaseError
+    """
+    if database.is_postgresql and not database.has_q3c:
+        logger.warning("the server has no q3c, and so no index of the sky")
+    for cls in TABLES:
+        if cls.__sky__ is not None:
+            build_indexes(database, cls, cluster=cluster, retries=retries)

@@ -1,0 +1,124 @@
+"""The tables of a production, made or made anew, and the versions of what is in them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from specprod.database.connection import Database, connect
+from specprod.database.failures import translated
+from specprod.database.schema import check_roles, create_tables, drop_tables, grant
+from specprod.model import Version, table_of
+from specprod.results.orm import OrmPipelineResultsStorage
+
+__all__ = ["DEFAULT_PUBLIC_ROLE", "DEFAULT_ROLES", "load_versions", "setup_db"]
+
+DEFAULT_ROLES = ("desi",)
+DEFAULT_PUBLIC_ROLE = "desi_public"
+
+
+def setup_db(
+    dbfile: str | Path = "specprod.db",
+    hostname: str | None = None,
+    username: str = "desi_admin",
+    schema: str | None = None,
+    overwrite: bool = False,
+    public: bool = False,
+    verbose: bool = False,
+    *,
+    database: Database | None = None,
+    roles: Sequence[str] = DEFAULT_ROLES,
+    public_role: str = DEFAULT_PUBLIC_ROLE,
+) -> Database:
+    """Connect to a database and create the schema and the tables that are not there yet.
+
+    Parameters
+    ----------
+    dbfile : str or path
+        An SQLite file; used where there is no `hostname`.
+    hostname : str, optional
+        A PostgreSQL server. The name of the database is libpq's to find (``PGDATABASE``, else the user's name).
+    username : str
+        User on the server.
+    schema : str, optional
+        Schema for the tables.
+    overwrite : bool
+        Drop tables of ours that are there, and the ledger; others are left alone.
+    public : bool
+        Let the public role read the tables as well.
+    verbose : bool
+        Log all SQL.
+    database : Database, optional
+        A database that is connected already, in the place of the first three arguments.
+    roles : sequence of str
+        Roles of the collaboration that may read the tables, if `public` is set.
+    public_role : str
+        The public role.
+
+    Returns
+    -------
+    Database
+        Its attribute `is_postgresql` says which kind it is.
+
+    Raises
+    ------
+    ConfigurationError, ConnectionFailedError, SchemaError
+    """
+    if database is None:
+        target: Any = dbfile if hostname is None else sa.URL.create("postgresql", username=username, host=hostname)
+        database = connect(target, schema=schema, username=username)
+    if verbose:
+        logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
+    readers = (*roles, public_role) if public else ()
+    with translated(), database.begin() as connection:
+        check_roles(database, connection, readers)
+        if overwrite:
+            drop_tables(database, connection)
+            OrmPipelineResultsStorage(database, connection).drop()
+        create_tables(database, connection)
+        grant(database, connection, readers)
+    return database
+
+
+def load_versions(
+    photometry: str,
+    redshift: str,
+    release: str,
+    specprod: str,
+    tiles: str,
+    *,
+    database: Database,
+    connection: sa.Connection | None = None,
+) -> None:
+    """Record the versions of packages and data; those that are there already are updated.
+
+    Parameters
+    ----------
+    photometry, redshift, release, specprod, tiles : str
+        Versions of the data; see `specprod.configuration.Production`.
+    database : Database
+    connection : sqlalchemy.Connection, optional
+        Whose transaction to join.
+    """
+    if connection is None:
+        with translated(), database.begin() as own:
+            load_versions(photometry, redshift, release, specprod, tiles, database=database, connection=own)
+        return
+    versions = {name: package_version(name) for name in ("astropy", "numpy", "sqlalchemy", "specprod")}
+    versions |= {"lsd9-photometry": photometry, "redshift": redshift, "release": release}
+    # The package and the production that it loads have one name in the field; the production is the data set.
+    versions |= {"specprod-load": versions.pop("specprod"), "specprod": specprod, "tiles": tiles}
+    table = table_of(Version)
+    there = {row.package: row for row in connection.execute(sa.select(table))}
+    number = max((row.id for row in there.values()), default=0)
+    for package, value in sorted(versions.items()):
+        if package not in there:
+            number += 1
+            connection.execute(sa.insert(table).values(id=number, package=package, version=value))
+        elif there[package].version != value:
+            connection.execute(sa.update(table).where(table.c.package == package).values(version=value))
