@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from measuring import settle
 from specprod.coeff import FIXES, apply_patch
 from specprod.coeff.tables import COEFFICIENTS
-from specprod.database.connection import Database, database_url
+from specprod.database.connection import Database, database_url, open_url
 from specprod.database.keys import build_indexes
 from specprod.database.schema import create_tables, drop_tables
 from specprod.model import SchemaMixin, table_of
@@ -48,7 +48,7 @@ def expression(item: sa.Column, postgresql: bool) -> str:
 
 def fill(database: Database, cls: type[SchemaMixin], rows: int) -> None:
     names = [item.name for item in table_of(cls).columns]
-    values = [expression(item, database.is_postgresql) for item in table_of(cls).columns]
+    values = [expression(item, database.kind == "postgresql") for item in table_of(cls).columns]
     if cls is FIX.patch:
         values = [f"{v} + 1" if name in COEFFICIENTS else v for name, v in zip(names, values, strict=True)]
     with database.begin(check_references=False) as connection:
@@ -57,7 +57,7 @@ def fill(database: Database, cls: type[SchemaMixin], rows: int) -> None:
         connection.exec_driver_sql(
             f"WITH RECURSIVE series(g) AS (SELECT 1 UNION ALL SELECT g + 1 FROM series WHERE g < {rows}) "
             f"INSERT INTO {database.name(cls)} ({', '.join(names)}) SELECT {', '.join(values)} FROM series".replace(
-                "%", "%%" if database.is_postgresql else "%"
+                "%", "%%" if database.kind == "postgresql" else "%"
             )
         )
     build_indexes(database, cls)
@@ -93,7 +93,7 @@ def main() -> int:
         for number in range(options.rounds):
             for kind in ("bare", "fix") if number % 2 == 0 else ("fix", "bare"):
                 url = database_url(options.database or Path(directory) / f"{kind}.db")
-                with Database(url, "bench_coeff") as database, Database(url, "bench_coeff_patch") as patches:
+                with open_url(url, "bench_coeff") as database, open_url(url, "bench_coeff_patch") as patches:
                     fill(database, FIX.production, options.rows)
                     fill(patches, FIX.patch, options.rows)
                     settle(database)
@@ -103,7 +103,7 @@ def main() -> int:
                     with database.begin(check_references=False) as connection:
                         drop_tables(database, connection, [FIX.production])
                         drop_tables(patches, connection, [FIX.patch])
-                        if database.is_postgresql:
+                        if database.kind == "postgresql":
                             for item in (database, patches):
                                 connection.exec_driver_sql(f"DROP SCHEMA {item.quote(str(item.schema))}")
                 if not options.database:

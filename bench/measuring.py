@@ -27,7 +27,7 @@ def load(root: Path, target: str | Path, *more: str) -> tuple[float, float]:
 
 def settle(database: Database | None = None) -> None:
     """Let the disk, and the server of a database, finish what was written before, so that nobody pays for it later."""
-    if database is not None and database.is_postgresql:
+    if database is not None and database.kind == "postgresql":
         with database.connect() as connection, connection.execution_options(isolation_level="AUTOCOMMIT"):
             connection.exec_driver_sql("CHECKPOINT")
     os.sync()

@@ -18,7 +18,6 @@ import pytest
 
 from specprod import connect
 from specprod.cli.main import main
-from specprod.database.locking import locked
 from support.coeff import CATALOGUES, COEFFICIENTS, truth
 from support.server import Server
 
@@ -378,7 +377,7 @@ def test_backup_is_not_replaced(patched: str, execute: Statements, capsys: pytes
 def test_another_loader(patched: str, execute: Statements, capsys: pytest.CaptureFixture[str]) -> None:
     spoil(execute)
     before = whole(execute, "zpix")
-    with connect(patched, schema="sample") as database, locked(database):
+    with connect(patched, schema="sample") as database, database.locked():
         for step in ("apply", "undo"):
             assert fix(step, patched) == 1
             assert "by another process" in capsys.readouterr().err

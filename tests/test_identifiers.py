@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specprod.database.copying import BinaryPacker
+from specprod.database.postgresql.copying import BinaryPacker
 from specprod.errors import ValueRejectedError
 from specprod.model import TABLES, table_of
 from specprod.model.casting import cast

@@ -62,7 +62,7 @@ def test_setup_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Without a path the file is made where the user stands."""
     monkeypatch.chdir(tmp_path)
     with setup_db("mine.db") as database:
-        assert not database.is_postgresql
+        assert database.kind != "postgresql"
         load_versions("a", "b", "c", "d", "e", database=database)
     names = {name for (name,) in sqlite3.connect(tmp_path / "mine.db").execute("SELECT name FROM sqlite_master")}
     assert names >= NAMES
@@ -79,7 +79,7 @@ def test_setup_of_a_server(server: Server, postgres_url: str, monkeypatch: pytes
     monkeypatch.setenv("PGPORT", str(server.port))
     monkeypatch.setenv("PGDATABASE", postgres_url.rpartition("/")[2])
     with setup_db(hostname="127.0.0.1", username=server.superuser, schema='odd "name') as database:
-        assert database.is_postgresql
+        assert database.kind == "postgresql"
         assert database.has_q3c
     with psycopg.connect(postgres_url) as connection:
         query = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
@@ -145,7 +145,7 @@ def test_what_the_caller_gives(sample_root: Path, database: Database) -> None:
     data = Table.read(path, hdu="POTENTIAL_ASSIGNMENTS")
     with pytest.raises(MissingColumnError, match=r"fiberassign-\d+\.fits.*, column TILEID: table potential needs"):
         load_file(path, Potential, "POTENTIAL_ASSIGNMENTS", database=database)
-    if not database.is_postgresql:
+    if database.kind != "postgresql":
         load_file(sample_root / REDUX / "tiles-sample.fits", Tile, database=database)
     tileid = int(path.name.removeprefix("fiberassign-")[:6])
     rows = load_file(
@@ -159,7 +159,7 @@ def test_what_the_caller_gives(sample_root: Path, database: Database) -> None:
 def test_sky_index(sample_root: Path, database: Database) -> None:
     path = sample_root / REDUX / "tiles-sample.fits"
     assert load_file(path, Tile, q3c="tilera", database=database) > 0
-    if database.is_postgresql:
+    if database.kind == "postgresql":
         with database.connect() as connection:
             (definition,) = connection.exec_driver_sql(
                 "SELECT pg_get_indexdef(indexrelid) FROM pg_index "

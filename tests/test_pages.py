@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from specprod.database.pages import PagePacker
+from specprod.database.sqlite.pages import PagePacker
 from specprod.errors import DatabaseError
 from specprod.model.base import Int128
 from specprod.survey.identifiers import int128

@@ -29,7 +29,7 @@ def sky(request: pytest.FixtureRequest) -> Database:
     if request.param == "no q3c":
         with database.begin() as connection:
             connection.exec_driver_sql("DROP EXTENSION q3c")
-    assert database.has_q3c == (request.param == "q3c")
+    assert (database.missing_extension() is None) == (request.param != "no q3c")
     generator = np.random.default_rng(5)
     ra = np.concatenate([generator.uniform(0, 360, 3000), generator.uniform(-1, 1, 500) % 360])
     dec = np.degrees(np.arcsin(generator.uniform(-1, 1, 3500)))
@@ -41,7 +41,7 @@ def sky(request: pytest.FixtureRequest) -> Database:
         row |= {"gaia_duplicated_source": False, "targetid": number + 1, "ra": float(ra[number])}
         rows.append(Photometry(**row | {"dec": float(dec[number])}))
     with database.session() as session:
-        if database.is_postgresql:
+        if database.kind == "postgresql":
             session.execute(func.now().select())
             session.connection().exec_driver_sql("ALTER TABLE sky.photometry ADD PRIMARY KEY (targetid)")
         # 332,500 values: more than a statement takes parameters.

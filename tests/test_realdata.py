@@ -103,7 +103,7 @@ def test_exposures(realdata: Path, tmp_path: Path, database: Database) -> None:
         writer.writeheader()
         writer.writerows(lines)
     with database.begin() as connection:
-        if not database.is_postgresql:
+        if database.kind != "postgresql":
             # The tiles of these exposures are in no file here; PostgreSQL has no references before a full load.
             connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
     assert load_file(path, Exposure, database=database) == len(lines) == 753

@@ -355,7 +355,7 @@ def test_tables_are_described_and_searched_by_index(database_target: str) -> Non
             indexes = {item["name"]: item for item in found.get_indexes("task_result", schema=database.schema)}
             assert indexes["ix_task_result_file"]["column_names"] == ["table_name", "file", "first_row"]
             assert indexes["ix_task_result_unique"]["unique"]
-            for table in tables if database.is_postgresql else []:
+            for table in tables if database.kind == "postgresql" else []:
                 assert found.get_table_comment(table, schema=database.schema)["text"]
                 assert all(item["comment"] for item in found.get_columns(table, schema=database.schema))
 
@@ -407,7 +407,7 @@ def test_killed_in_the_middle(kind: str, request: pytest.FixtureRequest, tmp_pat
                 writer.kill()
                 reported += [int(line) for line in writer.stdout if line.endswith("\n")]
             with database.begin() as connection:
-                if database.is_postgresql:
+                if database.kind == "postgresql":
                     # A commit that is still under way in the server ends first.
                     connection.execute(sa.text("LOCK TABLE things IN EXCLUSIVE MODE"))
                 rows = set(connection.execute(sa.text("SELECT n FROM things")).scalars())

@@ -197,13 +197,12 @@ def test_a_chunk_of_another_loader_is_refused(sample_root: Path, database_target
 
 
 def test_lock_is_named(sample_root: Path, postgres_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from specprod.database.locking import locked
 
     held = threading.Event()
     release = threading.Event()
 
     def hold() -> None:
-        with specprod_database.connect(postgres_url, schema="sample") as database, locked(database):
+        with specprod_database.connect(postgres_url, schema="sample") as database, database.locked():
             held.set()
             release.wait(30)
 

@@ -16,16 +16,16 @@ from astropy.table import Table
 
 from specprod.database import Database, connect
 from specprod.database.failures import Retries
-from specprod.database.keys import build_indexes, prepare_for_builds
-from specprod.database.writers import Counts
+from specprod.database.keys import build_indexes
+from specprod.database.writing import Counts
 from specprod.errors import DatabaseError, InputError
 from specprod.files.opening import open_table
 from specprod.load import setup_db
+from specprod.loading.filters import NewTargets
 from specprod.loading.interfaces import Piece
 from specprod.loading.ledger import LoadLedger, opened
 from specprod.loading.loader import FileLoad, Loader
 from specprod.model import Photometry
-from specprod.production.job import NewTargets
 from specprod.production.scheduling import Job, run_jobs
 from specprod.results.orm import OrmPipelineResultsStorage
 
@@ -195,7 +195,7 @@ def test_builds_start_no_more_helpers_than_there_are_cores(postgres_url: str) ->
     """The server of the tests is on this machine."""
     with connect(postgres_url) as database, database.connect() as connection:
         before = int(connection.exec_driver_sql("SHOW max_parallel_maintenance_workers").scalar_one())
-        prepare_for_builds(database, connection)
+        database.prepare_for_builds(connection)
         after = int(connection.exec_driver_sql("SHOW max_parallel_maintenance_workers").scalar_one())
         assert after == min(before, max(0, (os.cpu_count() or 2) // 2 - 1))
         memory = connection.exec_driver_sql("SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")

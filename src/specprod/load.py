@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from specprod.database.connection import Database
 from specprod.database.keys import build_sky_index
-from specprod.database.upserting import Upsert
+from specprod.database.upsert import Upsert
 from specprod.files.tables import Chunk
 from specprod.loading.filters import deduplicate_targetid
 from specprod.loading.loader import FileLoad, Loader

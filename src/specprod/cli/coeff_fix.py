@@ -79,13 +79,12 @@ def _databases(
 ) -> Iterator[tuple[Configuration, Database, Database]]:
     """Open the production and the schema of its patch tables, and close them."""
     from specprod.coeff import default_schema
-    from specprod.database.connection import Database
 
     # Where a copy of a production is patched, its name need not be that of a production we know.
     configuration = configured(config, loading__chunksize=chunksize).for_production(specprod)
     with (
         open_database(configuration, default_schema=specprod, **where) as target,
-        Database(target.url, patch_schema or default_schema(specprod)) as patches,
+        target.beside(patch_schema or default_schema(specprod)) as patches,
     ):
         yield configuration, target, patches
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from specprod.loading.loader import FileLoad, Progress
+    from specprod.loading.interfaces import FileLoad, Progress
 
 __all__ = ["print_json", "print_table", "progress_bars"]
 

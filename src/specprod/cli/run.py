@@ -79,7 +79,6 @@ def run(
     command is given again.
     """
     verbosity(verbose, quiet)
-    chosen = stages or STAGE_NAMES
     configuration = configured(config, specprod, loading__chunksize=chunksize, loading__workers=workers)
     if overwrite and not dry_run:
         confirm_overwrite(f"the tables of {schema or specprod}", yes)

@@ -109,7 +109,6 @@ def tile(
 def _prepare(target: Database, tree: Any, configuration: Configuration, overwrite: bool, public: bool) -> None:
     """Make the tables, keys and indexes that are not there; nobody else may load meanwhile."""
     from specprod.database.keys import missing_keys
-    from specprod.database.locking import locked
     from specprod.database.schema import existing_tables
     from specprod.model import TABLES
     from specprod.production.job import build_all
@@ -120,7 +119,7 @@ def _prepare(target: Database, tree: Any, configuration: Configuration, overwrit
         complete = len(there) == len(TABLES) and not any(missing_keys(target, connection, cls) for cls in there)
     if complete and not overwrite and not public:
         return
-    with locked(target):
+    with target.locked():
         setup_db(
             database=target,
             overwrite=overwrite,

@@ -11,17 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from specprod.coeff.tables import COEFFICIENTS, FIXES
-from specprod.database import ddl
 from specprod.database.failures import Retries
 from specprod.database.keys import missing_key
-from specprod.database.locking import locked
 from specprod.database.schema import create_tables, drop_tables, existing_tables
-from specprod.database.settings import raise_memory
 from specprod.errors import ConfigurationError, DatabaseError, SchemaError
 from specprod.model import SchemaMixin, table_of
 
 if TYPE_CHECKING:
-    from specprod.database.connection import Database
+    from specprod.database.interface import Database
 
 __all__ = ["Applied", "PatchCounts", "apply_patch", "compare", "require_agreement", "undo_patch"]
 
@@ -114,19 +111,20 @@ class _Fixer:
 
     def lock(self, database: Database, connection: Connection) -> None:
         """Let nobody but us change the tables until the end of the transaction; they can still be read."""
-        if database.is_postgresql:
-            connection.exec_driver_sql(f"LOCK TABLE {database.name(self.fix.production)} IN SHARE ROW EXCLUSIVE MODE")
-            connection.exec_driver_sql(f"LOCK TABLE {self.patches.name(self.fix.patch)} IN SHARE MODE")
+        database.hold_tables(
+            connection, [database.name(self.fix.production)], reading=[self.patches.name(self.fix.patch)]
+        )
 
     def counts(self, connection: Connection) -> PatchCounts:
         """Count the rows; of the joined ones, the indexes of the ids are all that is read.
 
-        A patch usually has the order of its table. SQLite then finds the rows of one id also by their number, which
-        takes it half of the time: so it does in all that follows, if that is so of every row.
+        A patch usually has the order of its table. Where rows have numbers, those of one id are then found by their
+        number as well, which takes half of the time: so they are in all that follows, if that is so of every row.
         """
         production, patch = (self.rows(connection, table) for table in (self.production, self.patch))
-        if connection.dialect.name == "sqlite" and production == patch:
-            numbered = self._match & sa.text(f"{self.production.name}.rowid = {self.patch.name}.rowid")
+        if self.patches.numbered_rows and production == patch:
+            place, other = (self.patches.row_place(table.name) for table in (self.production, self.patch))
+            numbered = self._match & (place == other)
             if self.rows(connection, self.production.join(self.patch, numbered)) == production:
                 self._match = numbered
                 return PatchCounts(self.name, production, patch, production)
@@ -153,7 +151,7 @@ class _Fixer:
             self._match, _differ(self.production, self.patch)
         )
         connection.execute(self.backup.insert().from_select(names, old))
-        key = ddl.primary_key(self.patches, self.fix.backup)
+        key = self.patches.statements.primary_key(self.fix.backup)
         if key is not None:
             connection.exec_driver_sql(key[1])
         return self.rows(connection, self.backup)
@@ -213,19 +211,13 @@ def compare(database: Database, patches: Database, tables: Sequence[str] = tuple
 
 def _compare(database: Database, patches: Database, tables: Sequence[str]) -> list[PatchCounts]:
     with database.begin() as connection:
-        _prepare(database, connection)
+        database.prepare_for_queries(connection)
         result = []
         for fixer in _fixers(patches, tables):
             fixer.require(database, connection)
             counts = fixer.counts(connection)
             result.append(replace(counts, differing=fixer.differing(connection)))
         return result
-
-
-def _prepare(database: Database, connection: Connection) -> None:
-    if database.is_postgresql:
-        # Rows of a large table are joined faster with memory to hold the smaller side.
-        raise_memory(connection, "work_mem", local=True)
 
 
 def require_agreement(counts: Sequence[PatchCounts]) -> None:
@@ -286,10 +278,10 @@ def apply_patch(
         return [Applied(item.table, item.production, item.differing or 0) for item in counts]
 
     def transaction() -> list[Applied]:
-        with database.begin() as connection:
+        with database.begin(durable=True) as connection:
             return _apply(database, connection, _fixers(patches, tables), backup)
 
-    with locked(database):
+    with database.locked():
         return (retries or Retries()).run(transaction, "coefficient fix")
 
 
@@ -321,10 +313,7 @@ def _apply(database: Database, connection: Connection, fixers: Sequence[_Fixer],
 
 def _begin(database: Database, connection: Connection, fixers: Sequence[_Fixer]) -> None:
     """Make sure that the tables are there, and hold them."""
-    _prepare(database, connection)
-    if database.is_postgresql:
-        # Whatever the server's default is: a fix that was reported must not be lost in a crash.
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+    database.prepare_for_queries(connection)
     for fixer in fixers:
         fixer.require(database, connection)
         fixer.lock(database, connection)
@@ -357,10 +346,10 @@ def undo_patch(
     """
 
     def transaction() -> list[Applied]:
-        with database.begin() as connection:
+        with database.begin(durable=True) as connection:
             return _undo(database, connection, _fixers(patches, tables or tuple(FIXES)), tables is None)
 
-    with locked(database):
+    with database.locked():
         return (retries or Retries()).run(transaction, "undoing of the coefficient fix")
 
 

@@ -9,7 +9,6 @@ from specprod.coeff.extracting import PATCH_HDU
 from specprod.coeff.tables import FIXES
 from specprod.database.failures import Retries
 from specprod.database.keys import build_indexes, missing_key
-from specprod.database.locking import locked
 from specprod.database.schema import create_tables, drop_tables, existing_tables
 from specprod.errors import MissingColumnError, SchemaError
 from specprod.files.opening import open_table
@@ -80,7 +79,7 @@ def load_patch(
     name = _table_of_file(path)
     cls = FIXES[name].patch
     retries = retries or Retries()
-    with locked(patches):
+    with patches.locked():
         retries.run(lambda: _make_table(patches, cls, overwrite), f"table {table_of(cls).name}")
         loader = Loader(patches, chunksize=chunksize, retries=retries, progress=progress)
         counts = loader.load(FileLoad(path, PATCH_HDU, cls))

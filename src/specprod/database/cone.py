@@ -12,13 +12,31 @@ from specprod.errors import ConfigurationError
 if TYPE_CHECKING:
     from specprod.model import SchemaMixin
 
-__all__ = ["within"]
+__all__ = ["circle", "within"]
 
 
-def within(
-    table: type[SchemaMixin], ra: float, dec: float, radius: float, *, q3c: bool = False
-) -> sa.ColumnElement[bool]:
-    """Make the condition that an object lies within a circle on the sky.
+def circle(
+    table: type[SchemaMixin], ra: float, dec: float, radius: float
+) -> tuple[sa.ColumnElement[float], sa.ColumnElement[float]]:
+    """Make sure that a table has positions and that a circle is one, and give the columns of the positions.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if table.__sky__ is None:
+        raise ConfigurationError(f"table {table.__name__.lower()} has no positions")
+    if not (math.isfinite(ra) and -90 <= dec <= 90 and 0 <= radius <= 180):
+        raise ConfigurationError(f"no circle on the sky: ra {ra}, dec {dec}, radius {radius} degrees")
+    columns = sa.inspect(table).columns
+    return columns[table.__sky__[0]], columns[table.__sky__[1]]
+
+
+def within(table: type[SchemaMixin], ra: float, dec: float, radius: float) -> sa.ColumnElement[bool]:
+    """Make the condition that an object lies within a circle on the sky, in SQL that any database has.
+
+    A strip of declination and, off the poles, of right ascension is cut out first, for which there is an index, and the
+    haversine formula decides within.
 
     Parameters
     ----------
@@ -28,10 +46,6 @@ def within(
         Centre, ICRS, in degrees.
     radius : float
         In degrees, between 0 and 180.
-    q3c : bool
-        Whether the server has q3c, whose index then serves the search. Elsewhere a strip of declination and, off the
-        poles, of right ascension is cut out first, for which there is an index, and the haversine formula decides
-        within.
 
     Returns
     -------
@@ -43,17 +57,11 @@ def within(
     ConfigurationError
         If the table has no positions, or the circle is none.
     """
-    if table.__sky__ is None:
-        raise ConfigurationError(f"table {table.__name__.lower()} has no positions")
-    if not (math.isfinite(ra) and -90 <= dec <= 90 and 0 <= radius <= 180):
-        raise ConfigurationError(f"no circle on the sky: ra {ra}, dec {dec}, radius {radius} degrees")
+    column_ra, column_dec = circle(table, ra, dec, radius)
     ra = ra % 360.0
-    column_ra, column_dec = (sa.inspect(table).columns[name] for name in table.__sky__)
-    if q3c:
-        return sa.func.q3c_radial_query(column_ra, column_dec, ra, dec, radius, type_=sa.Boolean())
     # A little wider than the circle, so that rounding at its edge is left to the exact test.
     reach = radius + 1e-9
-    cuts = [column_dec.between(dec - reach, dec + reach)]
+    cuts: list[sa.ColumnElement[bool]] = [column_dec.between(dec - reach, dec + reach)]
     if abs(dec) + reach < 90:
         # Half the width in right ascension of a circle that does not hold a pole.
         half = math.degrees(math.asin(min(1.0, math.sin(math.radians(reach)) / math.cos(math.radians(dec)))))

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from specprod.database.failures import translated
-from specprod.database.settings import raise_memory
 from specprod.model import SchemaMixin, table_of
 
 if TYPE_CHECKING:
-    from specprod.database.connection import Database
+    from specprod.database.interface import Database
 
 __all__ = ["update_primary"]
 
@@ -42,14 +41,12 @@ def update_primary(database: Database, cls: type[SchemaMixin], connection: sa.Co
     if connection is None:
         with translated(), database.begin() as own:
             return update_primary(database, cls, own)
-    if database.is_postgresql:
-        # Sorting some million rows in memory takes half the time.
-        raise_memory(connection, "work_mem", local=True)
+    database.prepare_for_queries(connection)
     table = table_of(cls)
     best = (sa.case((table.c.zwarn == 0, 0), else_=1), table.c.tsnr2_lrg.desc(), table.c.id)
     group = sa.case((table.c.survey == "main", "main"), (table.c.survey.in_(_GROUPS["sv"] or ()), "sv"), else_="other")
     # A row is found again by its place, which is shorter than its id and in the order of the table.
-    place: sa.ColumnElement[Any] = sa.literal_column(f"{table.name}.{'ctid' if database.is_postgresql else 'rowid'}")
+    place = database.row_place(table.name)
     computed: list[sa.ColumnElement[Any]] = [place.label("place")]
     for prefix, surveys in _GROUPS.items():
         partition = [table.c.targetid] if surveys is None else [table.c.targetid, group]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from specprod.database import ddl
 from specprod.database.failures import translated
 from specprod.errors import SchemaError
 from specprod.model import (
@@ -19,9 +18,9 @@ from specprod.model import (
 )
 
 if TYPE_CHECKING:
-    from specprod.database.connection import Database
+    from specprod.database.interface import Database
 
-__all__ = ["check_roles", "create_tables", "drop_tables", "existing_tables", "grant"]
+__all__ = ["create_tables", "drop_tables", "existing_tables"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def existing_tables(
     found = []
     for cls in classes:
         table = table_of(cls)
-        where = f"schema {database.schema}" if database.schema else str(database.url.database)
+        where = database.place
         if table.name in views:
             raise SchemaError(f"{where} holds a view named {table.name}, which is not ours")
         if table.name not in names:
@@ -70,17 +69,13 @@ def create_tables(
     list
         The tables that were created.
     """
-    if database.is_postgresql and database.schema is not None:
-        exists = sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
-        if connection.scalar(exists, {"name": database.schema}) is None:
-            connection.exec_driver_sql(f"CREATE SCHEMA {database.quote(database.schema)}")
+    database.create_schema(connection)
     there = existing_tables(database, connection, classes)
     made = [cls for cls in classes if cls not in there]
     for cls in made:
-        connection.exec_driver_sql(ddl.create_table(database, cls))
-        if database.is_postgresql:
-            # In one message to the server instead of a hundred.
-            comments = ";\n".join(ddl.comments(database, cls))
+        connection.exec_driver_sql(database.statements.create_table(cls))
+        # In one message to the server instead of a hundred.
+        if comments := ";\n".join(database.statements.describe(cls)):
             connection.exec_driver_sql(comments, execution_options={"no_parameters": True})
     return made
 
@@ -103,29 +98,3 @@ def drop_tables(
         except Exception as error:
             raise SchemaError(f"table {table_of(cls).name} cannot be dropped: {error}") from error
     return there
-
-
-def check_roles(database: Database, connection: Connection, roles: Sequence[str]) -> None:
-    """Make sure that roles exist.
-
-    Raises
-    ------
-    SchemaError
-        If one does not; the message names it.
-    """
-    if not database.is_postgresql:
-        return
-    for role in roles:
-        if connection.scalar(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": role}) is None:
-            raise SchemaError(f"role {role!r} does not exist on the server")
-
-
-def grant(database: Database, connection: Connection, roles: Sequence[str]) -> None:
-    """Let roles read the schema and all its tables."""
-    if not database.is_postgresql or database.schema is None:
-        return
-    check_roles(database, connection, roles)
-    schema = database.quote(database.schema)
-    for role in roles:
-        connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schema} TO {database.quote(role)}")
-        connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {database.quote(role)}")

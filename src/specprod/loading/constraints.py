@@ -15,18 +15,18 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from specprod.database.writers import writer_for
 from specprod.errors import ConstraintError
-from specprod.loading.loader import FileLoad, Ledger
-from specprod.loading.rejects import RejectFile, key_texts
+from specprod.loading.interfaces import FileLoad, Ledger
+from specprod.loading.rejects import RejectFile
 from specprod.loading.rereading import RowsOfFile, rows_of_files
 from specprod.model import Int128, SchemaMixin, table_of
 from specprod.model.converting import Columns
+from specprod.survey.identifiers import comparable
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["delete_orphans", "fill_keys", "key_type", "settle_duplicates"]
+__all__ = ["delete_orphans", "fill_keys", "settle_duplicates"]
 
 #: Keys that are sent to the database at a time.
 _BATCH = 50000
@@ -44,7 +44,7 @@ def _is_wide(cls: type[SchemaMixin]) -> bool:
 
 
 def _repeated_keys(connection: Connection, cls: type[SchemaMixin]) -> npt.NDArray[Any]:
-    """Find the keys that occur in several rows of a table, as `key_texts` gives them."""
+    """Find the keys that occur in several rows of a table, as `comparable` gives them."""
     (key,) = table_of(cls).primary_key.columns
     values = connection.scalars(sa.select(key).group_by(key).having(sa.func.count() > 1)).all()
     if _is_wide(cls):
@@ -52,40 +52,29 @@ def _repeated_keys(connection: Connection, cls: type[SchemaMixin]) -> npt.NDArra
     return np.array(values, dtype=np.int64)
 
 
-def key_type(database: Database, cls: type[SchemaMixin]) -> str:
-    """Give the type of the primary key of a table, for a temporary table of keys."""
-    if database.is_postgresql:
-        return "numeric" if _is_wide(cls) else "bigint"
-    return "text" if _is_wide(cls) else "integer"
-
-
-def fill_keys(database: Database, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any]) -> None:
-    """Add keys to the temporary table ``specprod_keys (value)``.
+def fill_keys(database: Database, connection: Connection, keys: npt.NDArray[Any]) -> None:
+    """Add keys to the temporary table ``specprod_keys (value)``, and make it if it is not there.
 
     Parameters
     ----------
     database : Database
     connection : sqlalchemy.Connection
-    cls : class
     keys : numpy.ndarray
-        As `specprod.loading.rejects.key_texts` gives them.
+        As `specprod.survey.identifiers.comparable` gives them.
     """
-    for start in range(0, keys.size, _BATCH):
-        texts = [str(int(value)) for value in keys[start : start + _BATCH].tolist()]
-        if database.is_postgresql:
-            source, parameter = f"unnest(CAST(%s AS {key_type(database, cls)}[]))", f"{{{','.join(texts)}}}"
-            connection.exec_driver_sql(f"INSERT INTO specprod_keys SELECT * FROM {source}", (parameter,))
-        else:
-            shown = (f'"{text:0>39}"' for text in texts) if _is_wide(cls) else iter(texts)
-            statement = "INSERT INTO specprod_keys SELECT value FROM json_each(?)"
-            connection.exec_driver_sql(statement, (f"[{','.join(shown)}]",))
+    for start in range(0, max(keys.size, 1), _BATCH):
+        source, parameters = database.as_rows(keys[start : start + _BATCH])
+        # It has the type of the keys.
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS specprod_keys AS SELECT value FROM {source} WHERE false", parameters
+        )
+        connection.exec_driver_sql(f"INSERT INTO specprod_keys SELECT value FROM {source}", parameters)
 
 
 def _delete(database: Database, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any]) -> int:
     """Delete rows by their keys, in one pass: a table without its key has no index to find them by."""
     (name,) = (item.name for item in table_of(cls).primary_key.columns)
-    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE specprod_keys (value {key_type(database, cls)})")
-    fill_keys(database, connection, cls, keys)
+    fill_keys(database, connection, keys)
     deleted = connection.exec_driver_sql(
         f"DELETE FROM {database.name(cls)} WHERE {database.quote(name)} IN (SELECT value FROM specprod_keys)"
     ).rowcount
@@ -131,7 +120,7 @@ def settle_duplicates(
             return
         passed: list[RowsOfFile] = []
         for piece in _loaded(ledger, loads):
-            keys = key_texts(piece.columns[name])
+            keys = comparable(piece.columns[name])
             # Of the file at hand, as a chunk may have begun some slices ago.
             passed = [*(item for item in passed if item.load is piece.load), _only(piece, name)]
             kept = []
@@ -158,13 +147,13 @@ def settle_duplicates(
             if cut is not None:
                 for item in passed:
                     behind = item.rows >= cut[1] if item.load is cut[0] else np.ones(item.rows.size, dtype=np.bool_)
-                    later.append(key_texts(item.columns[name])[behind])
+                    later.append(comparable(item.columns[name])[behind])
                 passed = []
             keep.append({column: values[kept_rows] for column, values in piece.columns.items()})
         if cut is not None:
             keep = [_before_cut(columns, first, cut, name) for columns in keep]
         _delete(database, connection, cls, np.concatenate([wanted, *later]) if later else wanted)
-        writer = writer_for(database, cls)
+        writer = database.writer(cls)
         writer.append(connection, [writer.prepare(columns) for columns in keep if columns[name].size])
         if cut is not None:
             place = next(i for i, load in enumerate(loads) if load is cut[0])
@@ -184,7 +173,7 @@ def _before_cut(
     columns: Columns, first: dict[Any, tuple[FileLoad, int]], cut: tuple[FileLoad, int], name: str
 ) -> Columns:
     """Leave out the rows that stand behind the cut in its own file."""
-    places = [first[int(key)] for key in key_texts(columns[name]).tolist()]
+    places = [first[int(key)] for key in comparable(columns[name]).tolist()]
     good = np.array([not (load is cut[0] and row >= cut[1]) for load, row in places], dtype=np.bool_)
     return {column: values[good] for column, values in columns.items()}
 
@@ -223,7 +212,7 @@ def delete_orphans(
             return 0
         wanted = np.array([f"{value:039d}".encode() if _is_wide(cls) else value for value in reasons])
         for piece in _loaded(ledger, loads):
-            keys = key_texts(piece.columns[key.name])
+            keys = comparable(piece.columns[key.name])
             for place in np.flatnonzero(np.isin(keys, wanted)).tolist():
                 rejects.add(piece.load, [(int(piece.rows[place]), *reasons[int(keys[place])])])
         return _delete(database, connection, cls, wanted)

@@ -17,7 +17,7 @@ from specprod.model.converting import Rejects
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from specprod.database.writers import Counts
+    from specprod.database.writing import Counts
 
 __all__ = ["FileLoad", "Ledger", "NoLedger", "NoProgress", "Piece", "Progress", "RowFilter"]
 

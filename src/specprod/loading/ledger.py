@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from specprod.database.failures import Retries, translated
-from specprod.database.locking import locked
 from specprod.errors import LedgerError
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
-from specprod.loading.loader import FileLoad, Piece
+from specprod.loading.interfaces import FileLoad, Piece
 from specprod.model import table_of
 from specprod.results import helpers
 from specprod.results.base import PipelineExecution, PipelineResult, PipelineStorage, State, TaskExecution, TaskResult
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from specprod.database.connection import Database
-    from specprod.database.writers import Counts
+    from specprod.database.writing import Counts
     from specprod.files.tables import TableReader
 
 __all__ = ["LoadLedger", "opened"]
@@ -327,7 +326,7 @@ def opened(
     follower = load_storage(setting or DEFAULT_STORAGE, database)
     if not isinstance(follower, OrmPipelineResultsStorage):
         storage = MirroredStorage(storage, follower)
-    with locked(database, shared=name == "tile"), translated():
+    with database.locked(shared=name == "tile"), translated():
         (retries or Retries()).run(prepare, "tables")
         storage.create()
         _same_production(storage, name, production or {})

@@ -16,16 +16,17 @@ from sqlalchemy import Connection
 
 from specprod.database.failures import Retries
 from specprod.database.keys import missing_key
-from specprod.database.writers import Counts, Writer, writer_for
+from specprod.database.writing import Counts, Writer
 from specprod.errors import ConstraintError, FormatError
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
 from specprod.files.tables import TableReader
 from specprod.files.unpacking import Unpacker
 from specprod.loading.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, Progress
-from specprod.loading.rejects import RejectFile, existing_keys, key_texts, name_row, repeated
+from specprod.loading.rejects import RejectFile, existing_keys, name_row, repeated
 from specprod.model import SchemaMixin, table_of
 from specprod.model.converting import Columns, Converter
+from specprod.survey.identifiers import comparable
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -323,10 +324,8 @@ class Loader:
         def transaction() -> list[Counts]:
             nonlocal attempts
             attempts += 1
-            with self.database.begin(check_references=False) as connection:
-                if self.database.is_postgresql:
-                    # Whatever the server's default is: a chunk that a crash could still lose must not be passed over.
-                    connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+            # A chunk that a crash could still lose must not be passed over.
+            with self.database.begin(check_references=False, durable=True) as connection:
                 return [self._write_piece(connection, *item, again=attempts > 1) for item in pieces]
 
         (first, start), (last, end) = pieces[0], pieces[-1]
@@ -348,7 +347,7 @@ class Loader:
 
     def _writer(self, table: type[SchemaMixin]) -> Writer:
         if table not in self._writers:
-            self._writers[table] = writer_for(self.database, table)
+            self._writers[table] = self.database.writer(table)
         return self._writers[table]
 
     def _named(self, load: FileLoad, piece: Piece, error: ConstraintError) -> ConstraintError:
@@ -360,6 +359,6 @@ class Loader:
         if not there.any():
             return ConstraintError(error.message, file=load.path, hdu=hdu)
         row = int(np.concatenate(piece.places)[there][0])
-        key = int(key_texts(keys[there])[0])
+        key = int(comparable(keys[there])[0])
         message = f"table {table_of(load.table).name} has a row with the key {key} already"
         return ConstraintError(message, file=load.path, hdu=hdu, row=row)

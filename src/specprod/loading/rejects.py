@@ -16,13 +16,13 @@ from sqlalchemy import Connection
 from specprod.errors import ConfigurationError
 from specprod.model import SchemaMixin, table_of
 from specprod.model.converting import Columns
-from specprod.survey.identifiers import INT128, as_decimal_text
+from specprod.survey.identifiers import INT128, comparable
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
-    from specprod.loading.loader import FileLoad
+    from specprod.loading.interfaces import FileLoad
 
-__all__ = ["RejectFile", "existing_keys", "key_texts", "name_row", "repeated"]
+__all__ = ["RejectFile", "existing_keys", "name_row", "repeated"]
 
 _TITLES = ("file", "hdu", "table", "row", "column", "reason")
 
@@ -64,11 +64,6 @@ class RejectFile:
         self._append(lines)
 
 
-def key_texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Keys in a form that numpy sorts: 128-bit ones as text."""
-    return as_decimal_text(values) if values.dtype == INT128 else values
-
-
 def repeated(keys: npt.NDArray[Any], before: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
     """Find the keys that occur earlier in the array, or in one of those before it.
 
@@ -87,11 +82,11 @@ def repeated(keys: npt.NDArray[Any], before: Sequence[npt.NDArray[Any]]) -> npt.
     if not (hashes[1:] == hashes[:-1]).any():
         return np.zeros(keys.size, dtype=np.bool_)
     # Two keys may have one hash; the keys themselves decide.
-    values = key_texts(keys)
+    values = comparable(keys)
     mask = np.ones(keys.size, dtype=np.bool_)
     mask[np.unique(values, return_index=True)[1]] = False
     for other in before:
-        mask |= np.isin(values, key_texts(other))
+        mask |= np.isin(values, comparable(other))
     return mask
 
 
@@ -108,7 +103,7 @@ def name_row(cls: type[SchemaMixin], columns: Columns, mask: npt.NDArray[np.bool
     unique = next((index for index in table.indexes if index.unique), None)
     names = [item.name for item in (unique.columns if unique is not None else table.primary_key.columns)]
     place = int(np.flatnonzero(mask)[0])
-    shown = (key_texts(columns[name])[place] for name in names)
+    shown = (comparable(columns[name])[place] for name in names)
     values = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in shown]
     return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
 
@@ -118,17 +113,12 @@ def existing_keys(
 ) -> npt.NDArray[np.bool_]:
     """Find which keys a table has already."""
     (name,) = (item.name for item in table_of(cls).primary_key.columns)
-    texts = [str(int(value)) for value in key_texts(keys).tolist()]
-    if database.is_postgresql:
-        kind = "numeric" if keys.dtype == INT128 else "bigint"
-        source, parameter = f"unnest(CAST(%s AS {kind}[])) AS wanted(value)", f"{{{','.join(texts)}}}"
-    else:
-        shown = (f'"{text:0>39}"' for text in texts) if keys.dtype == INT128 else iter(texts)
-        source, parameter = "json_each(?) AS wanted", f"[{','.join(shown)}]"
+    values = comparable(keys)
+    source, parameters = database.as_rows(values)
     rows = connection.exec_driver_sql(
         f"SELECT wanted.value FROM {source} WHERE EXISTS (SELECT 1 FROM {database.name(cls)} AS t "
         f"WHERE t.{database.quote(name)} = wanted.value)",
-        (parameter,),
+        parameters,
     )
     found = {int(value) for value in rows.scalars()}
-    return np.array([int(text) in found for text in texts], dtype=np.bool_)
+    return np.array([int(value) in found for value in values.tolist()], dtype=np.bool_)

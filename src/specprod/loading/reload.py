@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specprod.database.keys import build_key
-from specprod.database.writers import Counts, writer_for
+from specprod.database.writing import Counts
 from specprod.errors import ConstraintError
 from specprod.files.opening import open_table
-from specprod.loading.constraints import fill_keys, key_type
+from specprod.loading.constraints import fill_keys
 from specprod.loading.interfaces import FileLoad, Ledger, Piece
-from specprod.loading.rejects import key_texts
 from specprod.loading.rereading import rows_of_files
 from specprod.model import SchemaMixin, table_of
+from specprod.model.converting import database_dtype
+from specprod.survey.identifiers import INT128, comparable
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -79,7 +80,7 @@ def _synchronize(
     changed: Sequence[FileLoad],
     ledger: Ledger,
 ) -> int:
-    writer = writer_for(database, cls)
+    writer = database.writer(cls)
     (key,) = (item.name for item in table_of(cls).primary_key.columns)
     sizes = {}
     for load in known:
@@ -90,11 +91,15 @@ def _synchronize(
     written: dict[FileLoad, int] = dict.fromkeys(known, 0)
     total = Counts()
     with database.begin(check_references=True) as connection:
-        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE specprod_keys (value {key_type(database, cls)})")
+        fill_keys(
+            database,
+            connection,
+            np.empty(0, dtype="S39" if database_dtype(table_of(cls).c[key]) == INT128 else np.int64),
+        )
         for piece in rows_of_files(sizes.items()):
             total += writer.upsert(connection, [writer.prepare(piece.columns)])
             written[piece.load] += int(piece.rows.size)
-            fill_keys(database, connection, cls, np.asarray(key_texts(piece.columns[key])))
+            fill_keys(database, connection, comparable(piece.columns[key]))
         removed = connection.exec_driver_sql(
             f"DELETE FROM {database.name(cls)} WHERE NOT EXISTS (SELECT 1 FROM specprod_keys AS k "
             f"WHERE k.value = {database.name(cls)}.{database.quote(key)})"

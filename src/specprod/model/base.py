@@ -52,7 +52,8 @@ MISSING = _Missing()
 class Int128(TypeDecorator[int]):
     """A 128-bit integer: NUMERIC(39) in PostgreSQL, and in SQLite, which has no such number, 39 digits of text.
 
-    Python sees an `int`. The text has leading zeros, so that it sorts, compares and joins as the number does.
+    Python sees an `int`. The text has leading zeros, so that it sorts, compares and joins as the number does. Which it
+    is, the dialect says itself: one that has values of 128 bits of its own (UUIDs) has exact decimals too.
     """
 
     impl = Numeric(39, 0)
@@ -65,13 +66,13 @@ class Int128(TypeDecorator[int]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the type of the column for a dialect."""
-        return dialect.type_descriptor(String(39) if dialect.name == "sqlite" else Numeric(39, 0))
+        return dialect.type_descriptor(Numeric(39, 0) if dialect.supports_native_uuid else String(39))
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
         """Turn a Python integer into what the database stores."""
         if value is None:
             return None
-        return f"{int(value):039d}" if dialect.name == "sqlite" else Decimal(int(value))
+        return Decimal(int(value)) if dialect.supports_native_uuid else f"{int(value):039d}"
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> int | None:
         """Turn what the database returns into a Python integer."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from specprod.database import primary
 from specprod.database.failures import Retries
-from specprod.database.keys import build_indexes
+from specprod.database.keys import build_indexes, warn_without_sky_index
 from specprod.model import TABLES, Zpix, Ztile, table_of
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def update_q3c(*, database: Database, cluster: bool = False, retries: Retries | 
     ------
     DatabaseError
     """
-    if database.is_postgresql and not database.has_q3c:
-        logger.warning("the server has no q3c, and so no index of the sky")
+    warn_without_sky_index(database)
     for cls in TABLES:
         if cls.__sky__ is not None:
             build_indexes(database, cls, cluster=cluster, retries=retries)

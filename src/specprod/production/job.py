@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from specprod.database.failures import Retries
-from specprod.database.keys import add_foreign_keys, build_indexes, missing_keys, warn_without_q3c
+from specprod.database.keys import add_foreign_keys, build_indexes, missing_keys, warn_without_sky_index
 from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
 from specprod.errors import ConstraintError, SchemaError
 from specprod.files.tree import ProductionTree
 from specprod.loading.constraints import delete_orphans, settle_duplicates
 from specprod.loading.filters import NewTargets, not_sky
-from specprod.loading.loader import FileLoad, Loader
+from specprod.loading.interfaces import FileLoad
+from specprod.loading.loader import Loader
 from specprod.loading.reload import reload_table
 from specprod.model import (
     TABLES,
@@ -163,12 +164,12 @@ def load_production(
     ------
     InputError, DatabaseError, LedgerError
     """
-    loader.retries.run(partial(warn_without_q3c, database), "search for q3c")
+    loader.retries.run(partial(warn_without_sky_index, database), "search for q3c")
     summaries: list[TableSummary] = []
     loads: list[Job] = []
     finishes: list[Job] = []
     references: list[Job] = []
-    order = STAGE_NAMES if database.is_postgresql else ONE_WRITER
+    order = ONE_WRITER if database.one_writer else STAGE_NAMES
     for stage in (STAGES[name] for name in order if name in stages):
         name = stage.name
         for group in _groups(stage):
@@ -219,8 +220,8 @@ def _finishing(
     parents = {f"finish {key.elements[0].column.table.name}" for key in table.foreign_key_constraints}
     grandparents = {name.replace("finish", "refer") for name in parents}
     refer = partial(add_foreign_keys, database, cls, retries)
-    # Side by side in SQLite, they would wait for each other, while there are files to be read.
-    alone = not database.is_postgresql
+    # Side by side, where there is one writer, they would wait for each other, while there are files to be read.
+    alone = database.one_writer
     return (
         Job(f"finish {table.name}", build, after, alone),
         # A row that is left out because it refers to none may be one that others refer to: parents come first.
@@ -292,7 +293,7 @@ def build_all(
     ------
     SchemaError, ConstraintError
     """
-    warn_without_q3c(database)
+    warn_without_sky_index(database)
     with database.connect() as connection:
         there = existing_tables(database, connection)
         missing = [name for cls in there for name in missing_keys(database, connection, cls)]

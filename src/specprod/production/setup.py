@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from specprod.database.connection import Database, connect
 from specprod.database.failures import translated
-from specprod.database.schema import check_roles, create_tables, drop_tables, grant
+from specprod.database.kinds import PostgresqlDatabase
+from specprod.database.schema import create_tables, drop_tables
 from specprod.model import Version, table_of
 from specprod.results.orm import OrmPipelineResultsStorage
 
@@ -63,25 +64,25 @@ def setup_db(
     Returns
     -------
     Database
-        Its attribute `is_postgresql` says which kind it is.
+        Its attribute `kind` says which kind it is, ``postgresql`` or ``sqlite``.
 
     Raises
     ------
     ConfigurationError, ConnectionFailedError, SchemaError
     """
     if database is None:
-        target: Any = dbfile if hostname is None else sa.URL.create("postgresql", username=username, host=hostname)
+        target: Any = dbfile if hostname is None else PostgresqlDatabase.server_url(hostname, username)
         database = connect(target, schema=schema, username=username)
     if verbose:
         logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
     readers = (*roles, public_role) if public else ()
     with translated(), database.begin() as connection:
-        check_roles(database, connection, readers)
+        database.check_roles(connection, readers)
         if overwrite:
             drop_tables(database, connection)
             OrmPipelineResultsStorage(database, connection).drop()
         create_tables(database, connection)
-        grant(database, connection, readers)
+        database.grant(connection, readers)
     return database
 
 

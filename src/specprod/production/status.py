@@ -116,8 +116,7 @@ def status(database: Database, tree: ProductionTree | None = None) -> Status:
     with database.connect() as connection:
         names = set(sa.inspect(connection).get_table_names(schema=database.schema))
         if not names.issuperset(ResultsBase.metadata.tables):
-            where = f"schema {database.schema}" if database.schema else str(database.url.database)
-            raise LedgerError(f"{where} has no ledger: nothing was loaded there")
+            raise LedgerError(f"{database.place} has no ledger: nothing was loaded there")
         missing = {
             table_of(c).name: missing_keys(database, connection, c) for c in existing_tables(database, connection)
         }

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from specprod.database.fetching import fetch_columns
 from specprod.database.keys import missing_keys, orphans
 from specprod.database.schema import existing_tables
-from specprod.loading.loader import FileLoad
+from specprod.loading.interfaces import FileLoad
 from specprod.loading.rereading import rows_of_files
 from specprod.model import SchemaMixin, Zpix, Ztile, table_of
 from specprod.model.converting import Columns
@@ -28,7 +27,7 @@ from specprod.production.job import stage_loads
 from specprod.results.base import State
 from specprod.results.orm import OrmPipelineResultsStorage
 from specprod.stages import STAGE_NAMES
-from specprod.survey.identifiers import INT128, as_decimal_text
+from specprod.survey.identifiers import comparable
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -124,7 +123,7 @@ def row_hashes(columns: Columns) -> npt.NDArray[np.uint64]:
     total = np.zeros(size, dtype=np.uint64)
     with np.errstate(over="ignore"):
         for number, values in enumerate(columns.values()):
-            for place, word in enumerate(_words(as_decimal_text(values) if values.dtype == INT128 else values)):
+            for place, word in enumerate(_words(comparable(values))):
                 # Words of blanks add nothing: texts may be held in arrays of any width.
                 factor = np.uint64(
                     (0x9E3779B97F4A7C15 * (2 * (number * 64 + place) + 1)) & 0xFFFFFFFFFFFFFFFF
@@ -205,7 +204,7 @@ def _verify_table(
 
     def of_database() -> tuple[int, int]:
         with database.connect() as connection:
-            return _digest(fetch_columns(database, connection, cls))
+            return _digest(database.fetch(connection, cls))
 
     def _digest(batches: Iterator[Columns]) -> tuple[int, int]:
         rows = digest = 0
@@ -224,10 +223,6 @@ def _verify_table(
     return report
 
 
-def _canonical(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return as_decimal_text(values) if values.dtype == INT128 else values
-
-
 def _locate(
     database: Database, cls: type[SchemaMixin], items: Sequence[tuple[FileLoad, int]], names: list[str], limit: int
 ) -> list[Difference]:
@@ -239,18 +234,18 @@ def _locate(
     with database.connect() as connection:
         for piece in rows_of_files(items):
             load, rows, columns = piece.load, piece.rows, piece.columns
-            wanted = _canonical(columns[key])
+            wanted = comparable(columns[key])
             keys.append(wanted)
             if len(found) >= limit:
                 continue
-            batches = list(fetch_columns(database, connection, cls, [int(value) for value in wanted.tolist()]))
+            batches = list(database.fetch(connection, cls, wanted))
             there = {name: np.concatenate([batch[name] for batch in batches]) for name in names} if batches else {}
             found += _compare(table.name, key, load, rows, columns, there, names)
         every = np.concatenate(keys) if keys else np.empty(0)
         repeated = np.unique(every, return_counts=True)
         for value in repeated[0][repeated[1] > 1][:limit].tolist():
             found.append(Difference(table.name, f"key {_text(value)} occurs in several rows of the files"))
-        for batch in fetch_columns(database, connection, cls):
+        for batch in database.fetch(connection, cls):
             if len(found) >= limit:
                 break
             for value in batch[key][~np.isin(batch[key], every)][:limit].tolist():
@@ -267,7 +262,7 @@ def _compare(
     there: Columns,
     names: list[str],
 ) -> Iterator[Difference]:
-    wanted = _canonical(columns[key])
+    wanted = comparable(columns[key])
     have = there.get(key, np.empty(0, dtype=wanted.dtype))
     order = np.argsort(have)
     place = np.searchsorted(have, wanted, sorter=order)
@@ -276,7 +271,7 @@ def _compare(
     for row, value in zip(rows[~present].tolist(), wanted[~present].tolist(), strict=True):
         yield Difference(table, f"the row with key {_text(value)} is missing", str(load.path), row)
     for name in names if present.any() else ():
-        expected, found = _canonical(columns[name])[present], there[name][order][place[present]]
+        expected, found = comparable(columns[name])[present], there[name][order][place[present]]
         for i in np.flatnonzero(expected != found).tolist():
             yield Difference(
                 table,

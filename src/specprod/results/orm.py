@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, DateTime, ForeignKey, Integer, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from specprod.database.failures import Retries
+from specprod.database.kinds import KINDS
 from specprod.errors import DatabaseError
 from specprod.results.base import PipelineStorage, Record, State, utc
 
@@ -83,6 +84,9 @@ class TaskExecution(_Common, ResultsBase):
     )
 
 
+_only_done: dict[str, Any] = {f"{kind.kind}_where": _DONE for kind in KINDS}
+
+
 class TaskResult(_Common, ResultsBase):
     """Ranges of rows of files that were loaded."""
 
@@ -97,8 +101,7 @@ class TaskResult(_Common, ResultsBase):
             "file",
             "first_row",
             unique=True,
-            postgresql_where=_DONE,
-            sqlite_where=_DONE,
+            **_only_done,
         ),
         {"comment": "Ranges of rows of files that were loaded, each written with its rows"},
     )

@@ -24,6 +24,7 @@ __all__ = [
     "as_decimal_text",
     "as_integers",
     "cameraid",
+    "comparable",
     "date_obs",
     "decimal_digits",
     "decode_targetid",
@@ -267,6 +268,11 @@ def as_decimal_text(numbers: npt.NDArray[Any]) -> npt.NDArray[np.bytes_]:
     powers = np.array([1000, 100, 10, 1], dtype=np.int16)
     characters = (digits[:, :, None] // powers % 10 + ord("0")).astype(np.uint8).reshape(numbers.size, 40)
     return np.ascontiguousarray(characters[:, 1:]).view("S39").ravel()
+
+
+def comparable(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Give values in a form that numpy sorts and compares: 128-bit numbers as text, all others as they are."""
+    return as_decimal_text(values) if values.dtype == INT128 else values
 
 
 def decode_targetid(targetid: npt.ArrayLike) -> dict[str, npt.NDArray[np.int64]]:

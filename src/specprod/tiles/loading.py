@@ -14,7 +14,6 @@ import numpy as np
 import sqlalchemy as sa
 
 from specprod.database.failures import Retries, translated
-from specprod.database.fetching import fetch_columns
 from specprod.errors import ConstraintError, InputError, SpecprodError
 from specprod.loading.loader import prefetched
 from specprod.model import Tile
@@ -96,7 +95,7 @@ def load_tiles(
     source : PhotometrySource, optional
         By default that of the production.
     workers : int
-        Tiles that are written at a time; 1 in SQLite, which has one writer.
+        Tiles that are written at a time; 1 where the database has one writer.
     retries : Retries, optional
     record : callable, optional
         Called in the transaction of each tile.
@@ -120,7 +119,7 @@ def load_tiles(
         update=update,
         retries=retries,
     )
-    workers = workers if database.is_postgresql else 1
+    workers = 1 if database.one_writer else workers
     running: set[Future[TileSummary]] = set()
     with ThreadPoolExecutor(workers, "tile") as pool:
         for tileid, rows in prefetched(prepared.read_all(list(dict.fromkeys(tileids)))):
@@ -194,7 +193,7 @@ def changed_tiles(database: Database, tileids: Sequence[int], observations: Obse
     new = observations.all_tiles(np.asarray(tileids, dtype=np.int64))
     numbers = new["tileid"]
     with database.connect() as connection, translated():
-        parts = list(fetch_columns(database, connection, Tile))
+        parts = list(database.fetch(connection, Tile))
     same = np.zeros(numbers.size, dtype=np.bool_)
     for part in parts:
         order = np.argsort(part["tileid"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from specprod.database.writers import Counts, Writer, writer_for
+from specprod.database.writing import Counts
 from specprod.model import (
     Exposure,
     Fiberassign,
@@ -51,7 +51,7 @@ def _write(
 ) -> Counts:
     if not columns or not len(next(iter(columns.values()))):
         return Counts()
-    writer: Writer = writer_for(database, cls)
+    writer = database.writer(cls)
     prepared = [writer.prepare(columns)]
     if not update:
         return writer.insert_new(connection, prepared)

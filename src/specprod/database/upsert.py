@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ClauseElement, Executable
 
+from specprod.database.kinds import insert_of
 from specprod.model import Base, table_of
 
 __all__ = ["Upsert"]
@@ -42,10 +42,9 @@ class Upsert(Executable, ClauseElement):
         self.rows = [{name: getattr(row, name) for name in names} for row in rows]
         self.do_nothing = do_nothing
 
-    def statement(self, dialect: str) -> postgresql.Insert | sqlite.Insert:
-        """Make the statement of a dialect, for one row at a time."""
-        make = postgresql.insert if dialect == "postgresql" else sqlite.insert
-        statement = make(self.table)
+    def statement(self, connection: sa.Connection) -> Any:
+        """Make the statement for the kind of database of a connection, for one row at a time."""
+        statement = insert_of(connection, self.table)
         key = list(self.table.primary_key.columns)
         if self.do_nothing:
             return statement.on_conflict_do_nothing(index_elements=key)
@@ -56,4 +55,4 @@ class Upsert(Executable, ClauseElement):
         self, connection: sa.Connection, distilled_params: Any, execution_options: Any
     ) -> sa.CursorResult[Any]:
         """Execute the statement; SQLAlchemy calls this of everything that is given to ``execute()``."""
-        return connection.execute(self.statement(connection.dialect.name), self.rows)
+        return connection.execute(self.statement(connection), self.rows)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from sqlalchemy import Connection
 
-from specprod.database import ddl
-from specprod.database.pages import PagePacker
-from specprod.database.writers import Counts, Writer
+from specprod.database.naming import Names
+from specprod.database.sqlite.driver import sqlite_connection
+from specprod.database.sqlite.pages import PagePacker
+from specprod.database.writing import Counts, Writer
 from specprod.model import SchemaMixin
 from specprod.model.converting import Columns
-
-if TYPE_CHECKING:
-    from specprod.database.connection import Database
 
 __all__ = ["PageWriter"]
 
@@ -26,14 +24,16 @@ _PIECE = "specprod_piece"
 
 
 class PageWriter(Writer):
-    """Writes columns by INSERT from a database in memory; see `specprod.database.pages`."""
+    """Writes columns by INSERT from a database in memory; see `specprod.database.sqlite.pages`."""
 
-    def __init__(self, database: Database, cls: type[SchemaMixin]) -> None:
-        super().__init__(database, cls)
-        self._packer = PagePacker(self.table, self.key[0] if ddl.inline_key(database, self.table) else None)
+    differs: ClassVar[str] = "IS NOT"
+
+    def __init__(self, names: Names, cls: type[SchemaMixin], inline_key: str | None) -> None:
+        super().__init__(names, cls)
+        self._packer = PagePacker(self.table, inline_key)
         self._columns = [item.name for item in self.table.columns]
-        names = ", ".join(database.quote(name) for name in self._columns)
-        self._insert = f"INSERT INTO {database.name(cls)} ({names}) SELECT {names} FROM {_PIECE}.piece"
+        columns = names.columns(self._columns)
+        self._insert = f"INSERT INTO {names.name(cls)} ({columns}) SELECT {columns} FROM {_PIECE}.piece"
 
     def prepare(self, columns: Columns) -> tuple[int, list[memoryview]]:
         """Pack columns into databases."""
@@ -41,9 +41,7 @@ class PageWriter(Writer):
 
     def _pieces(self, connection: Connection, prepared: Prepared) -> Iterator[sqlite3.Connection]:
         """Put one database after the other in its place beside the file, and give the connection."""
-        driver = connection.connection.driver_connection
-        if not isinstance(driver, sqlite3.Connection):
-            raise TypeError("expected a connection of sqlite3")
+        driver = sqlite_connection(connection)
         if not any(name == _PIECE for _, name, _ in driver.execute("PRAGMA database_list")):
             driver.execute(f"ATTACH ':memory:' AS {_PIECE}")
         for _, images in prepared:
@@ -55,7 +53,7 @@ class PageWriter(Writer):
 
     def append(self, connection: Connection, prepared: Prepared) -> int:
         """Insert rows and return their number."""
-        table = self.database.name(self.cls)
+        table = self.names.name(self.cls)
         there = [row[1] for row in connection.exec_driver_sql(f"PRAGMA main.table_info({table})")]
         # Rows whose columns have the same order are copied as they are, but only by this very statement.
         same = f"INSERT INTO main.{table} SELECT * FROM {_PIECE}.piece"
@@ -74,10 +72,9 @@ class PageWriter(Writer):
     def upsert(self, connection: Connection, prepared: Prepared, keep: Collection[str] = ()) -> Counts:
         """Insert new rows, update those that differ."""
         there = changed = 0
-        key = self.database.quote(self.key[0])
+        key = self.names.quote(self.key[0])
         count = (
-            f"SELECT count(*) FROM main.{self.database.name(self.cls)} "
-            f"WHERE {key} IN (SELECT {key} FROM {_PIECE}.piece)"
+            f"SELECT count(*) FROM main.{self.names.name(self.cls)} WHERE {key} IN (SELECT {key} FROM {_PIECE}.piece)"
         )
         statement = f"{self._insert} WHERE true {self.conflict(True, self._columns, keep)}"
         for driver in self._pieces(connection, prepared):

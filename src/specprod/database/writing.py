@@ -1,21 +1,19 @@
-"""Columns into tables: the bulk writers, one for each kind of database, behind one interface."""
+"""Columns into tables: what the bulk writers of all databases have in common."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection
 
+from specprod.database.naming import Names
 from specprod.model import SchemaMixin, table_of
 from specprod.model.converting import Columns
 
-if TYPE_CHECKING:
-    from specprod.database.connection import Database
-
-__all__ = ["Counts", "Writer", "writer_for"]
+__all__ = ["Counts", "Writer"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,16 @@ class Writer(ABC):
 
     Parameters
     ----------
-    database : Database
+    names : Names
     cls : class
         The table.
     """
 
-    def __init__(self, database: Database, cls: type[SchemaMixin]) -> None:
-        self.database = database
+    #: Operator that compares two values of which either may be NULL.
+    differs: ClassVar[str]
+
+    def __init__(self, names: Names, cls: type[SchemaMixin]) -> None:
+        self.names = names
         self.cls = cls
         self.table = table_of(cls)
         self.key = [item.name for item in self.table.primary_key.columns]
@@ -73,27 +74,12 @@ class Writer(ABC):
 
     def conflict(self, update: bool, columns: Sequence[str], keep: Collection[str] = ()) -> str:
         """Make the clause ON CONFLICT of an INSERT."""
-        quote = self.database.quote
+        quote = self.names.quote
         key = ", ".join(quote(name) for name in self.key)
         if not update:
             return f"ON CONFLICT ({key}) DO NOTHING"
         names = [quote(name) for name in columns if name not in self.key and name not in keep]
         settings = ", ".join(f"{name} = excluded.{name}" for name in names)
         # Rows that are as they should be are not written: that would cost as much as a change.
-        test = " OR ".join(
-            f"{quote(self.table.name)}.{name} {'IS DISTINCT FROM' if self.database.is_postgresql else 'IS NOT'} "
-            f"excluded.{name}"
-            for name in names
-        )
+        test = " OR ".join(f"{quote(self.table.name)}.{name} {self.differs} excluded.{name}" for name in names)
         return f"ON CONFLICT ({key}) DO UPDATE SET {settings} WHERE {test}"
-
-
-def writer_for(database: Database, cls: type[SchemaMixin]) -> Writer:
-    """Make the writer of a table for the kind of its database."""
-    if database.is_postgresql:
-        from specprod.database.postgresql import CopyWriter
-
-        return CopyWriter(database, cls)
-    from specprod.database.sqlite import PageWriter
-
-    return PageWriter(database, cls)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import ClassVar, TypeAlias
 
-import psycopg
 from sqlalchemy import Connection
 
-from specprod.database.copying import BinaryPacker
-from specprod.database.writers import Counts, Writer
+from specprod.database.naming import Names
+from specprod.database.postgresql.copying import BinaryPacker
+from specprod.database.postgresql.driver import psycopg_connection
+from specprod.database.writing import Counts, Writer
 from specprod.model import SchemaMixin
 from specprod.model.converting import Columns
-
-if TYPE_CHECKING:
-    from specprod.database.connection import Database
 
 __all__ = ["CopyWriter"]
 
@@ -23,13 +21,15 @@ Prepared: TypeAlias = Sequence[tuple[int, list[memoryview]]]
 
 
 class CopyWriter(Writer):
-    """Writes columns by binary COPY; see `specprod.database.copying`."""
+    """Writes columns by binary COPY; see `specprod.database.postgresql.copying`."""
 
-    def __init__(self, database: Database, cls: type[SchemaMixin]) -> None:
-        super().__init__(database, cls)
+    differs: ClassVar[str] = "IS DISTINCT FROM"
+
+    def __init__(self, names: Names, cls: type[SchemaMixin]) -> None:
+        super().__init__(names, cls)
         self._packer = BinaryPacker(self.table)
-        self._names = ", ".join(database.quote(name) for name in self._packer.columns)
-        self._staging = database.quote(f"specprod_{self.table.name}")
+        self._names = names.columns(self._packer.columns)
+        self._staging = names.quote(f"specprod_{self.table.name}")
 
     def prepare(self, columns: Columns) -> tuple[int, list[memoryview]]:
         """Pack columns for COPY."""
@@ -37,14 +37,11 @@ class CopyWriter(Writer):
 
     def append(self, connection: Connection, prepared: Prepared) -> int:
         """Insert rows and return their number."""
-        return self._copy(connection, self.database.name(self.cls), prepared)
+        return self._copy(connection, self.names.name(self.cls), prepared)
 
     def _copy(self, connection: Connection, name: str, prepared: Prepared) -> int:
-        driver = connection.connection.driver_connection
-        if not isinstance(driver, psycopg.Connection):
-            raise TypeError("COPY needs a connection of psycopg")
         with (
-            driver.cursor() as cursor,
+            psycopg_connection(connection).cursor() as cursor,
             cursor.copy(f"COPY {name} ({self._names}) FROM STDIN (FORMAT BINARY)".encode()) as copy,
         ):
             for piece in self._packer.stream(piece for _, pieces in prepared for piece in pieces):
@@ -54,14 +51,14 @@ class CopyWriter(Writer):
     def _stage(self, connection: Connection, prepared: Prepared) -> tuple[int, str]:
         """Copy rows into a temporary table, which lives as long as the session and is emptied by each commit."""
         connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._staging} (LIKE {self.database.name(self.cls)}) "
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._staging} (LIKE {self.names.name(self.cls)}) "
             "ON COMMIT DELETE ROWS"
         )
         connection.exec_driver_sql(f"TRUNCATE {self._staging}")
         rows = self._copy(connection, self._staging, prepared)
         # In the order of the keys, so that two transactions with rows in common cannot wait for each other.
-        key = ", ".join(self.database.quote(name) for name in self.key)
-        statement = f"INSERT INTO {self.database.name(self.cls)} ({self._names}) SELECT {self._names} "
+        key = self.names.columns(self.key)
+        statement = f"INSERT INTO {self.names.name(self.cls)} ({self._names}) SELECT {self._names} "
         return rows, f"{statement} FROM {self._staging} ORDER BY {key} "
 
     def insert_new(self, connection: Connection, prepared: Prepared) -> Counts:

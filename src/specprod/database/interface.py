@@ -1,0 +1,297 @@
+"""A database with a production in it: what all kinds of databases have in common, and what each of them knows itself.
+
+Whoever uses a database uses this interface, and does not ask which kind it is; `specprod.database.postgresql` and
+`specprod.database.sqlite` have one class each that fills it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.orm import Session
+
+from specprod.database.catalogue import Keys
+from specprod.database.ddl import Statements
+from specprod.database.naming import Names
+from specprod.database.writing import Writer
+from specprod.errors import ConnectionFailedError
+from specprod.model import SchemaMixin
+from specprod.model.converting import Columns
+
+__all__ = ["Database"]
+
+
+class Database(ABC):
+    """A database, or a schema of one, that holds a production.
+
+    `specprod.connect` makes it.
+
+    Parameters
+    ----------
+    url : sqlalchemy.engine.URL
+        After `specprod.database.connection.database_url`.
+    schema : str, optional
+        Schema of the production, where the database has schemas.
+
+    Attributes
+    ----------
+    url : sqlalchemy.engine.URL
+    schema : str or None
+    engine : sqlalchemy.engine.Engine
+        Statements on the tables of `specprod.model` go to the schema of this database.
+    turn : context manager
+        What threads of a load hold while they use the database; where several write at a time, it does nothing.
+    statements : Statements
+        That make tables, keys and indexes.
+    """
+
+    #: Name of the kind: postgresql, sqlite.
+    kind: ClassVar[str]
+    #: Whether one connection writes at a time, so that others had better not begin meanwhile.
+    one_writer: ClassVar[bool]
+    #: Whether the place of a row (`row_place`) is its number in the order in which the rows of the table came.
+    numbered_rows: ClassVar[bool]
+
+    def __init__(self, url: URL, schema: str | None = None) -> None:
+        self.url = url
+        self.schema = schema
+        engine = self._make_engine(url)
+        self.engine: Engine = engine.execution_options(schema_translate_map={None: schema})
+        self.names = Names(engine.dialect.identifier_preparer, schema)
+        self.statements = self._make_statements()
+        self.turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url.render_as_string(hide_password=True)!r}, schema={self.schema!r})"
+
+    @abstractmethod
+    def _make_engine(self, url: URL) -> Engine:
+        """Make the engine, with the settings of a session."""
+
+    @abstractmethod
+    def _make_statements(self) -> Statements:
+        """Make the statements of this kind."""
+
+    # ---- connections
+
+    @property
+    def classes(self) -> SimpleNamespace:
+        """The classes of the tables, by name."""
+        from specprod import model
+
+        return SimpleNamespace(**{mapper.class_.__name__: mapper.class_ for mapper in model.Base.registry.mappers})
+
+    @property
+    def place(self) -> str:
+        """What holds the tables, for messages: the schema, or the file."""
+        return f"schema {self.schema}" if self.schema else str(self.url.database)
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Connect, for statements that are committed by the caller.
+
+        Raises
+        ------
+        ConnectionFailedError
+            If the server cannot be reached or refuses, or the file cannot be opened.
+        """
+        try:
+            connection = self.engine.connect()
+        except (sa.exc.DBAPIError, self._driver_error()) as error:
+            reason = " ".join(str(getattr(error, "orig", error)).split())
+            raise ConnectionFailedError(
+                f"cannot open {self.url.render_as_string(hide_password=True)}: {reason}"
+            ) from error
+        with connection:
+            yield connection
+
+    def _driver_error(self) -> type[Exception]:
+        """Give the base of what the driver itself raises, where SQLAlchemy does not wrap it."""
+        driver: Any = self.engine.dialect.loaded_dbapi
+        error: type[Exception] = driver.Error
+        return error
+
+    @contextlib.contextmanager
+    def begin(self, *, check_references: bool = True, durable: bool = False) -> Iterator[Connection]:
+        """Connect and begin a transaction, which is committed at the end, or rolled back by an error.
+
+        Parameters
+        ----------
+        check_references : bool
+            Whether each row is checked as it comes, where that can be chosen.
+        durable : bool
+            Whether the end of the transaction waits for the disk, whatever the default of the server is: what is
+            reported as done must not be lost in a crash.
+        """
+        with self.connect() as connection:
+            self._before_transaction(connection, check_references)
+            with connection.begin():
+                if durable:
+                    self._make_durable(connection)
+                yield connection
+
+    def _before_transaction(self, connection: Connection, check_references: bool) -> None:
+        """Set what cannot be set within a transaction."""
+
+    def _make_durable(self, connection: Connection) -> None:
+        """Let the end of this transaction wait for the disk."""
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a session for queries and objects."""
+        with self.connect() as connection, Session(connection) as session:
+            yield session
+
+    @abstractmethod
+    def locked(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Hold the schema, or the file, until the end of the block or of the process, however that ends.
+
+        Parameters
+        ----------
+        shared : bool
+            Whether others may hold it too, if they share it as well.
+
+        Raises
+        ------
+        LockedError
+            If another process holds it; the message says which.
+        """
+
+    def hold_tables(self, connection: Connection, writing: Sequence[str], reading: Sequence[str] = ()) -> None:
+        """Let nobody else write to some tables until the end of the transaction; they can still be read.
+
+        Parameters
+        ----------
+        connection : sqlalchemy.Connection
+        writing, reading : sequence of str
+            Full names of tables that the transaction writes to, and of those that it only reads.
+        """
+
+    def prepare_for_queries(self, connection: Connection) -> None:
+        """Give a transaction the memory that joins and sorts of whole tables take."""
+
+    def prepare_for_builds(self, connection: Connection) -> None:
+        """Give a session the memory and the processes that building indexes takes."""
+
+    def beside(self, schema: str) -> Database:
+        """Give another schema of the same database; for a file the file itself, on connections of its own."""
+        return type(self)(self.url, schema)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- names
+
+    def name(self, table: type[SchemaMixin] | str) -> str:
+        """Full name of a table or index of this schema, quoted for SQL."""
+        return self.names.name(table)
+
+    def quote(self, identifier: str) -> str:
+        """Quote an identifier for SQL."""
+        return self.names.quote(identifier)
+
+    @abstractmethod
+    def row_place(self, table: str) -> sa.ColumnElement[Any]:
+        """Give the column that says where a row of a table stands, for statements that find it again."""
+
+    # ---- columns in and out
+
+    @abstractmethod
+    def writer(self, cls: type[SchemaMixin]) -> Writer:
+        """Make the bulk writer of a table."""
+
+    @abstractmethod
+    def fetch(
+        self, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any] | None = None
+    ) -> Iterator[Columns]:
+        """Yield all rows of a table, or those of some keys, as columns; 128-bit ids as 39 digits of text.
+
+        Parameters
+        ----------
+        connection : sqlalchemy.Connection
+        cls : class
+            The table.
+        keys : numpy.ndarray, optional
+            Values of the primary key, as `specprod.survey.identifiers.comparable` gives them.
+
+        Yields
+        ------
+        dict of str to numpy.ndarray
+            Some thousand rows each, in no particular order.
+        """
+
+    @abstractmethod
+    def fetch_integers(self, connection: Connection, cls: type[SchemaMixin], column: str) -> npt.NDArray[np.int64]:
+        """Read one column of integers, in ascending order; it must be unique."""
+
+    @abstractmethod
+    def as_rows(self, values: npt.NDArray[Any]) -> tuple[str, tuple[str]]:
+        """Make rows of values.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            Integers, `INT128`, or what `specprod.survey.identifiers.comparable` makes of these.
+
+        Returns
+        -------
+        source : str
+            For the FROM of a statement that `exec_driver_sql` takes: the rows ``wanted (value)``.
+        parameters : tuple
+            Its parameters.
+        """
+
+    # ---- schema, keys
+
+    @abstractmethod
+    def keys(self, connection: Connection) -> Keys:
+        """Ask the catalogue which keys and indexes there are."""
+
+    def create_schema(self, connection: Connection) -> None:
+        """Create the schema, where there is such a thing and it is not there."""
+
+    def check_roles(self, connection: Connection, roles: Sequence[str]) -> None:
+        """Make sure that roles exist, where there are such.
+
+        Raises
+        ------
+        SchemaError
+            If one does not; the message names it.
+        """
+
+    def grant(self, connection: Connection, roles: Sequence[str]) -> None:
+        """Let roles read the schema and all its tables, where there are such."""
+
+    def cluster(self, connection: Connection, cls: type[SchemaMixin], index: str) -> None:
+        """Rewrite a table in the order of an index, where the database can."""
+
+    #: Whether it can.
+    clusters: ClassVar[bool] = False
+
+    def missing_extension(self) -> str | None:
+        """Say what the database lacks for an index of the sky, and what follows; None if nothing."""
+        return None
+
+    # ---- searches
+
+    @abstractmethod
+    def within(self, table: type[SchemaMixin], ra: float, dec: float, radius: float) -> sa.ColumnElement[bool]:
+        """Make the condition that an object lies within a circle on the sky; see `specprod.database.cone.within`."""
+
+    #: Makes INSERT statements that take ON CONFLICT, of SQLAlchemy's dialect.
+    insert: ClassVar[Callable[..., Any]]

@@ -1,0 +1,200 @@
+"""A PostgreSQL schema that holds a production."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import URL, Connection, Engine
+
+from specprod.database import cone
+from specprod.database.catalogue import Keys
+from specprod.database.interface import Database
+from specprod.database.postgresql import fetching, locking, values
+from specprod.database.postgresql.ddl import PostgresqlStatements
+from specprod.database.postgresql.driver import psycopg_connection
+from specprod.database.postgresql.settings import raise_memory
+from specprod.database.postgresql.writer import CopyWriter
+from specprod.errors import SchemaError
+from specprod.model import SchemaMixin
+from specprod.model.converting import Columns
+
+__all__ = ["PostgresqlDatabase"]
+
+
+class PostgresqlDatabase(Database):
+    """A schema of PostgreSQL, ``public`` by default; see `Database`."""
+
+    kind = "postgresql"
+    one_writer = False
+    numbered_rows = False
+    clusters = True
+    insert: ClassVar[Any] = staticmethod(postgresql.insert)
+
+    def __init__(self, url: URL, schema: str | None = None) -> None:
+        super().__init__(url, schema or "public")
+
+    @classmethod
+    def claims(cls, url: URL) -> bool:
+        """Whether a URL is one of PostgreSQL."""
+        return url.get_backend_name() in ("postgresql", "postgres")
+
+    @classmethod
+    def server_url(cls, hostname: str, username: str | None = None) -> URL:
+        """Make the URL of a server; the name of the database is libpq's to find."""
+        return URL.create("postgresql+psycopg", username=username, host=hostname)
+
+    @classmethod
+    def completed(cls, url: URL, username: str | None, hostname: str | None) -> URL:
+        """Fill in user and server where a URL does not have them."""
+        url = url.set(drivername="postgresql+psycopg")
+        url = url if url.username or not username else url.set(username=username)
+        return url if url.host or not hostname else url.set(host=hostname)
+
+    def _make_engine(self, url: URL) -> Engine:
+        return sa.create_engine(url, connect_args={"application_name": "specprod"}, pool_size=8, pool_pre_ping=True)
+
+    def _make_statements(self) -> PostgresqlStatements:
+        return PostgresqlStatements(self.names, self.engine.dialect, lambda: self.has_q3c)
+
+    @cached_property
+    def has_q3c(self) -> bool:
+        """Whether the server has the extension q3c, installed in this database."""
+        with self.connect() as connection:
+            return connection.scalar(sa.text("SELECT 1 FROM pg_extension WHERE extname = 'q3c'")) is not None
+
+    def missing_extension(self) -> str | None:
+        """Say that q3c is missing, and what follows."""
+        if self.has_q3c:
+            return None
+        return (
+            f"the extension q3c is not installed in database {self.url.database}: tables get no index of the sky and "
+            "are not clustered; after CREATE EXTENSION q3c, specprod-load index --cluster makes up for it"
+        )
+
+    def _make_durable(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+
+    def locked(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Hold the schema; see `Database.locked`."""
+        return locking.locked(self, shared)
+
+    def hold_tables(self, connection: Connection, writing: Sequence[str], reading: Sequence[str] = ()) -> None:
+        """Let nobody else write to some tables until the end of the transaction."""
+        for table in writing:
+            connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+        for table in reading:
+            connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE MODE")
+
+    def prepare_for_queries(self, connection: Connection) -> None:
+        """Let sorts and joins of this transaction have memory: some million rows take half the time."""
+        raise_memory(connection, "work_mem", local=True)
+
+    def prepare_for_builds(self, connection: Connection) -> None:
+        """Give a session the memory that sorting for an index takes, and no more processes than there are cores for.
+
+        Two tables are built at a time; where the server is on this machine, helpers of each are as many as there are
+        cores left. Others know best themselves.
+        """
+        raise_memory(connection, "maintenance_work_mem", local=False)
+        address = psycopg_connection(connection).info.hostaddr
+        if not address or ipaddress.ip_address(address).is_loopback:
+            connection.exec_driver_sql(
+                "SELECT set_config('max_parallel_maintenance_workers', "
+                "least(current_setting('max_parallel_maintenance_workers')::integer, %s)::text, false)",
+                (max(0, (os.cpu_count() or 2) // 2 - 1),),
+            )
+
+    def row_place(self, table: str) -> sa.ColumnElement[Any]:
+        """Give the place of the row in the table, which changes when the row does."""
+        return sa.literal_column(f"{self.quote(table)}.ctid")
+
+    def writer(self, cls: type[SchemaMixin]) -> CopyWriter:
+        """Make the bulk writer of a table."""
+        return CopyWriter(self.names, cls)
+
+    def fetch(
+        self, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any] | None = None
+    ) -> Iterator[Columns]:
+        """Yield rows as columns; see `Database.fetch`."""
+        return fetching.fetch(self.names, connection, cls, keys)
+
+    def fetch_integers(self, connection: Connection, cls: type[SchemaMixin], column: str) -> npt.NDArray[np.int64]:
+        """Read one column of integers, all as one value: a row each would take ten times as long."""
+        query = f"SELECT string_agg(int8send({self.quote(column)}), ''::bytea) FROM {self.name(cls)}"
+        numbers = np.frombuffer(connection.exec_driver_sql(query).scalar() or b"", dtype=">i8").astype(np.int64)
+        numbers.sort()
+        return numbers
+
+    def as_rows(self, values_: npt.NDArray[Any]) -> tuple[str, tuple[str]]:
+        """Make rows of values; see `Database.as_rows`."""
+        return values.as_rows(values_)
+
+    def keys(self, connection: Connection) -> Keys:
+        """Ask the catalogue which keys and indexes there are."""
+        schema = {"schema": self.schema}
+        indexes = connection.execute(
+            sa.text(
+                "SELECT c.relname, i.indisclustered FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+                "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = :schema AND i.indisvalid"
+            ),
+            schema,
+        ).all()
+        constraints = connection.execute(
+            sa.text(
+                "SELECT k.conname, k.convalidated FROM pg_constraint k "
+                "JOIN pg_namespace n ON n.oid = k.connamespace WHERE n.nspname = :schema"
+            ),
+            schema,
+        ).all()
+        return Keys(
+            frozenset(name for name, _ in [*indexes, *constraints]),
+            frozenset(name for name, valid in constraints if not valid),
+            frozenset(name for name, clustered in indexes if clustered),
+        )
+
+    def create_schema(self, connection: Connection) -> None:
+        """Create the schema if it is not there."""
+        exists = sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+        if connection.scalar(exists, {"name": self.schema}) is None:
+            connection.exec_driver_sql(f"CREATE SCHEMA {self.quote(self.schema or '')}")
+
+    def check_roles(self, connection: Connection, roles: Sequence[str]) -> None:
+        """Make sure that roles exist; see `Database.check_roles`."""
+        for role in roles:
+            if connection.scalar(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": role}) is None:
+                raise SchemaError(f"role {role!r} does not exist on the server")
+
+    def grant(self, connection: Connection, roles: Sequence[str]) -> None:
+        """Let roles read the schema and all its tables."""
+        self.check_roles(connection, roles)
+        schema = self.quote(self.schema or "")
+        for role in roles:
+            connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schema} TO {self.quote(role)}")
+            connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {self.quote(role)}")
+
+    def cluster(self, connection: Connection, cls: type[SchemaMixin], index: str) -> None:
+        """Rewrite a table in the order of an index."""
+        # To sort by an index of an expression, PostgreSQL computes the expression anew for each comparison of two rows.
+        # The index has the order already, and as long as the table is in memory, rows are fetched by it in less time.
+        connection.exec_driver_sql(
+            "SELECT set_config('enable_sort', 'off', true) "
+            "WHERE pg_table_size(%s::regclass) < pg_size_bytes(current_setting('effective_cache_size'))",
+            (self.name(cls),),
+        )
+        connection.exec_driver_sql(f"CLUSTER {self.name(cls)} USING {self.quote(index)}")
+
+    def within(self, table: type[SchemaMixin], ra: float, dec: float, radius: float) -> sa.ColumnElement[bool]:
+        """Make the condition of a cone; its index of the sky serves it where the server has q3c."""
+        if not self.has_q3c:
+            return cone.within(table, ra, dec, radius)
+        column_ra, column_dec = cone.circle(table, ra, dec, radius)
+        return sa.func.q3c_radial_query(column_ra, column_dec, ra % 360.0, dec, radius, type_=sa.Boolean())

@@ -1,0 +1,24 @@
+"""The connection of psycopg behind one of SQLAlchemy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection
+
+__all__ = ["psycopg_connection"]
+
+
+def psycopg_connection(connection: Connection) -> psycopg.Connection[Any]:
+    """Give the driver's connection, for what SQLAlchemy has no words for.
+
+    Raises
+    ------
+    TypeError
+        If it is that of another driver, or closed.
+    """
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise TypeError("expected a connection of psycopg")
+    return driver
