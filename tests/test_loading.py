@@ -10,7 +10,9 @@ from astropy.table import Table
 
 from specprod.database import connect
 from specprod.load import deduplicate_targetid, load_file, setup_db
-from specprod.loading.loader import FileLoad, Loader, prefetched
+from specprod.loading.ahead import prefetched
+from specprod.loading.loader import Loader
+from specprod.loading.pieces import FileLoad
 from specprod.model import Photometry, Tile
 
 pytestmark = pytest.mark.compat

@@ -22,9 +22,9 @@ from specprod.errors import DatabaseError, InputError
 from specprod.files.opening import open_table
 from specprod.load import setup_db
 from specprod.loading.filters import NewTargets
-from specprod.loading.interfaces import Piece
 from specprod.loading.ledger import LoadLedger, opened
-from specprod.loading.loader import FileLoad, Loader
+from specprod.loading.loader import Loader
+from specprod.loading.pieces import FileLoad, Piece
 from specprod.model import Photometry
 from specprod.production.scheduling import Job, run_jobs
 from specprod.results.orm import OrmPipelineResultsStorage

@@ -18,7 +18,8 @@ from specprod.database.keys import build_sky_index
 from specprod.database.upsert import Upsert
 from specprod.files.tables import Chunk
 from specprod.loading.filters import deduplicate_targetid
-from specprod.loading.loader import FileLoad, Loader
+from specprod.loading.loader import Loader
+from specprod.loading.pieces import FileLoad
 from specprod.model import (
     Base,
     Exposure,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from specprod.loading.interfaces import FileLoad, Progress
+    from specprod.loading.interfaces import Progress
+    from specprod.loading.pieces import FileLoad
 
 __all__ = ["print_json", "print_table", "progress_bars"]
 

@@ -16,7 +16,7 @@ from specprod.errors import ConfigurationError, FormatError, SpecprodError
 from specprod.files.opening import open_table
 from specprod.files.publishing import Publication, check_absent
 from specprod.files.tree import RedshiftFile, with_or_without_gz
-from specprod.loading.loader import prefetched
+from specprod.loading.ahead import prefetched
 from specprod.model import SchemaMixin, table_of
 from specprod.model.base import TableLike
 from specprod.model.converting import Columns, Converter, column_names, database_dtype

@@ -12,8 +12,9 @@ from specprod.database.keys import build_indexes, missing_key
 from specprod.database.schema import create_tables, drop_tables, existing_tables
 from specprod.errors import MissingColumnError, SchemaError
 from specprod.files.opening import open_table
-from specprod.loading.interfaces import FileLoad, Progress
+from specprod.loading.interfaces import Progress
 from specprod.loading.loader import Loader
+from specprod.loading.pieces import FileLoad
 from specprod.model import SchemaMixin, table_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
@@ -255,6 +255,14 @@ class Database(ABC):
         parameters : tuple
             Its parameters.
         """
+
+    @abstractmethod
+    def create_temporary(self, connection: Connection, table: str, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Create an empty temporary table for columns of integers of 64 or 128 bits; the first one is unique."""
+
+    @abstractmethod
+    def insert_values(self, connection: Connection, table: str, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Insert columns of integers into a temporary table."""
 
     # ---- schema, keys
 

@@ -15,71 +15,59 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from specprod.errors import ConstraintError
-from specprod.loading.interfaces import FileLoad, Ledger
+from specprod.database.temporary import temporary_values
+from specprod.errors import ConstraintError, LedgerError
+from specprod.files.tables import TableReader
+from specprod.loading.again import slices_of_files
+from specprod.loading.interfaces import Ledger
+from specprod.loading.pieces import FileLoad
 from specprod.loading.rejects import RejectFile
-from specprod.loading.rereading import RowsOfFile, rows_of_files
+from specprod.loading.rules import Slice
 from specprod.model import Int128, SchemaMixin, table_of
-from specprod.model.converting import Columns
-from specprod.survey.identifiers import comparable
+from specprod.model.converting import Columns, Rejects
+from specprod.survey.identifiers import as_comparable, comparable
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["delete_orphans", "fill_keys", "settle_duplicates"]
-
-#: Keys that are sent to the database at a time.
-_BATCH = 50000
+__all__ = ["delete_orphans", "settle_duplicates"]
 
 
-def _loaded(ledger: Ledger, loads: Sequence[FileLoad]) -> Iterator[RowsOfFile]:
-    """Read the rows again that the ledger has of files."""
-    ends = [(load, ranges[-1][1]) for load in loads if (ranges := ledger.ranges(load))]
-    yield from rows_of_files(ends)
+def _loaded(ledger: Ledger, loads: Sequence[FileLoad]) -> Iterator[Slice]:
+    """Read the rows again that the ledger has of files.
 
+    Rows that were rejected when they were loaded are so again; more of them than the ledger knows of are an error.
+    """
+    found: dict[FileLoad, Rejects] = {}
 
-def _is_wide(cls: type[SchemaMixin]) -> bool:
-    (key,) = table_of(cls).primary_key.columns
-    return isinstance(key.type, Int128)
+    def compare(load: FileLoad, _: TableReader) -> None:
+        rows = len({row for row, *_ in found[load].rows})
+        if rows > ledger.rejected(load):
+            row, column, reason = found[load].rows[0]
+            raise LedgerError(
+                f"has changed since it was loaded: {reason}", file=load.path, hdu=load.hdu_name, column=column, row=row
+            )
+
+    items = [(load, ranges) for load in loads if (ranges := ledger.ranges(load))]
+    yield from slices_of_files(items, lambda load: found.setdefault(load, Rejects()), done=compare)
 
 
 def _repeated_keys(connection: Connection, cls: type[SchemaMixin]) -> npt.NDArray[Any]:
-    """Find the keys that occur in several rows of a table, as `comparable` gives them."""
+    """Find the keys that occur in several rows of a table, in the form of `comparable`."""
     (key,) = table_of(cls).primary_key.columns
     values = connection.scalars(sa.select(key).group_by(key).having(sa.func.count() > 1)).all()
-    if _is_wide(cls):
-        return np.array([f"{value:039d}" for value in values], dtype="S39")
-    return np.array(values, dtype=np.int64)
-
-
-def fill_keys(database: Database, connection: Connection, keys: npt.NDArray[Any]) -> None:
-    """Add keys to the temporary table ``specprod_keys (value)``, and make it if it is not there.
-
-    Parameters
-    ----------
-    database : Database
-    connection : sqlalchemy.Connection
-    keys : numpy.ndarray
-        As `specprod.survey.identifiers.comparable` gives them.
-    """
-    for start in range(0, max(keys.size, 1), _BATCH):
-        source, parameters = database.as_rows(keys[start : start + _BATCH])
-        # It has the type of the keys.
-        connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS specprod_keys AS SELECT value FROM {source} WHERE false", parameters
-        )
-        connection.exec_driver_sql(f"INSERT INTO specprod_keys SELECT value FROM {source}", parameters)
+    return as_comparable(values, wide=isinstance(key.type, Int128))
 
 
 def _delete(database: Database, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any]) -> int:
     """Delete rows by their keys, in one pass: a table without its key has no index to find them by."""
     (name,) = (item.name for item in table_of(cls).primary_key.columns)
-    fill_keys(database, connection, keys)
-    deleted = connection.exec_driver_sql(
-        f"DELETE FROM {database.name(cls)} WHERE {database.quote(name)} IN (SELECT value FROM specprod_keys)"
-    ).rowcount
-    connection.exec_driver_sql("DROP TABLE specprod_keys")
-    return int(deleted)
+    with temporary_values(database, connection, "specprod_keys", value=keys) as temporary:
+        return int(
+            connection.exec_driver_sql(
+                f"DELETE FROM {database.name(cls)} WHERE {database.quote(name)} IN (SELECT value FROM {temporary})"
+            ).rowcount
+        )
 
 
 def settle_duplicates(
@@ -118,7 +106,7 @@ def settle_duplicates(
         wanted = _repeated_keys(connection, cls)
         if not wanted.size:
             return
-        passed: list[RowsOfFile] = []
+        passed: list[Slice] = []
         for piece in _loaded(ledger, loads):
             keys = comparable(piece.columns[name])
             # Of the file at hand, as a chunk may have begun some slices ago.
@@ -134,12 +122,13 @@ def settle_duplicates(
                 reason = f"repeats the key {key} of row {there} of {other.path.name}"
                 if rejects is not None:
                     rejects.add(piece.load, [(row, name.upper(), reason)])
+                    ledger.reject(connection, piece.load, [row])
                     continue
                 cut = (piece.load, next(start for start, end in ledger.ranges(piece.load) if start <= row < end))
                 failure = ConstraintError(
                     f"{reason}; mend the file, or leave such rows out with --rejects",
                     file=piece.load.path,
-                    hdu=piece.load.hdu if isinstance(piece.load.hdu, str | int) else piece.load.hdu[0],
+                    hdu=piece.load.hdu_name,
                     row=row,
                 )
                 break
@@ -152,7 +141,7 @@ def settle_duplicates(
             keep.append({column: values[kept_rows] for column, values in piece.columns.items()})
         if cut is not None:
             keep = [_before_cut(columns, first, cut, name) for columns in keep]
-        _delete(database, connection, cls, np.concatenate([wanted, *later]) if later else wanted)
+        _delete(database, connection, cls, np.unique(np.concatenate([wanted, *later])) if later else wanted)
         writer = database.writer(cls)
         writer.append(connection, [writer.prepare(columns) for columns in keep if columns[name].size])
         if cut is not None:
@@ -164,9 +153,9 @@ def settle_duplicates(
         raise failure
 
 
-def _only(piece: RowsOfFile, name: str) -> RowsOfFile:
+def _only(piece: Slice, name: str) -> Slice:
     """Forget all columns but one."""
-    return RowsOfFile(piece.load, piece.rows, {name: piece.columns[name]})
+    return Slice(piece.load, piece.rows, {name: piece.columns[name]})
 
 
 def _before_cut(
@@ -210,9 +199,10 @@ def delete_orphans(
                 reasons.setdefault(int(value), (child.name.upper(), reason))
         if not reasons:
             return 0
-        wanted = np.array([f"{value:039d}".encode() if _is_wide(cls) else value for value in reasons])
+        wanted = as_comparable(list(reasons), wide=isinstance(key.type, Int128))
         for piece in _loaded(ledger, loads):
             keys = comparable(piece.columns[key.name])
-            for place in np.flatnonzero(np.isin(keys, wanted)).tolist():
-                rejects.add(piece.load, [(int(piece.rows[place]), *reasons[int(keys[place])])])
+            places = np.flatnonzero(np.isin(keys, wanted)).tolist()
+            rejects.add(piece.load, [(int(piece.rows[place]), *reasons[int(keys[place])]) for place in places])
+            ledger.reject(connection, piece.load, [int(piece.rows[place]) for place in places])
         return _delete(database, connection, cls, wanted)

@@ -11,14 +11,16 @@ from specprod.database.failures import Retries
 from specprod.database.keys import build_key
 from specprod.database.lookups import contained, loaded_targetids, unknown_targetids
 from specprod.files.tables import Chunk
+from specprod.loading.pieces import LearningFilter
 from specprod.model import Photometry
 from specprod.model.base import TableLike
+from specprod.model.converting import Columns
 from specprod.survey.identifiers import is_sky
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["NewTargets", "deduplicate_targetid", "not_sky"]
+__all__ = ["FilesTargets", "NewTargets", "TargetSet", "deduplicate_targetid", "not_sky"]
 
 
 def not_sky(chunk: Chunk) -> npt.NDArray[np.int64]:
@@ -46,48 +48,92 @@ def deduplicate_targetid(data: TableLike, *, database: Database) -> npt.NDArray[
     return np.sort(first[np.isin(targetid, missing)]).astype(np.int64)
 
 
-class NewTargets:
-    """Chooses the rows whose TARGETID table photometry does not have, the first of each.
+class TargetSet:
+    """TARGETIDs, 8 bytes each.
 
-    The TARGETIDs are held in memory if they are not too many; else the database is asked.
+    Parameters
+    ----------
+    targetid : numpy.ndarray of int64, optional
+        In ascending order.
+    """
+
+    def __init__(self, targetid: npt.NDArray[np.int64] | None = None) -> None:
+        self._sorted = np.empty(0, dtype=np.int64) if targetid is None else targetid
+        self._recent = self._sorted[:0]
+        self._new: list[npt.NDArray[np.int64]] = []
+
+    def add(self, targetid: npt.NDArray[np.int64]) -> None:
+        """Add some; they are sorted when they are first asked for."""
+        self._new.append(targetid)
+
+    def have(self, targetid: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Find which of some are in the set."""
+        if self._new:
+            new, self._new = np.concatenate([self._recent, *self._new]), []
+            # What comes little by little is sorted by itself, until it is worth joining the rest.
+            if new.size > max(1_000_000, self._sorted.size // 8):
+                self._sorted, new = np.union1d(self._sorted, new), new[:0]
+            self._recent = np.unique(new)
+        return contained(self._sorted, targetid) | contained(self._recent, targetid)
+
+
+class NewTargets(LearningFilter):
+    """Chooses the rows whose TARGETID table photometry does not have.
+
+    The TARGETIDs are held in memory if they are not too many; else the database is asked. Of the rows of one TARGETID
+    all are chosen, until one of them became a row of the table.
 
     Parameters
     ----------
     database : Database
     most : int
         How many are held, 8 bytes each.
-
-    Attributes
-    ----------
-    certain : bool
-        Whether the rows that it chose are new beyond doubt, so that they need not be compared with the table again:
-        nobody else writes to it while a production is loaded.
     """
 
     def __init__(self, database: Database, most: int = 2_000_000) -> None:
         self._database = database
         self._most = most
-        self._known: npt.NDArray[np.int64] | None = None
+        self._known: TargetSet | None = None
         self._asked = False
 
     @property
     def certain(self) -> bool:
-        """Whether the rows that it chose are new beyond doubt."""
+        """Whether all TARGETIDs are held: nobody else writes to the table while a production is loaded."""
         return self._known is not None
 
     def __call__(self, chunk: Chunk) -> npt.NDArray[np.int64]:
-        """Give the indexes of the rows of a chunk that are new; after a failure it can be asked again."""
+        """Give the indexes of the rows of a chunk that are new."""
         if not self._asked:
-            self._known = loaded_targetids(self._database, self._most)
-            if self._known is None:
+            known = loaded_targetids(self._database, self._most)
+            if known is None:
                 # Whether a TARGETID is there is asked of this key.
                 build_key(self._database, Photometry, Retries(attempts=1))
+            else:
+                self._known = TargetSet(known)
             self._asked = True
-        if self._known is None:
-            return deduplicate_targetid(chunk, database=self._database)
-        targetid, first = np.unique(chunk["TARGETID"].astype(np.int64), return_index=True)
-        new = ~contained(self._known, targetid)
-        if new.any():
-            fresh = targetid[new]
-            self._known = np.insert(self._known, np.searchsorted(self._known, fresh), fresh)
-        return np.sort(first[new]).astype(np.int64)
+        targetid = chunk["TARGETID"].astype(np.int64)
+        if self._known is not None:
+            return np.flatnonzero(~self._known.have(targetid))
+        with self._database.turn, self._database.connect() as connection:
+            missing = unknown_targetids(self._database, connection, np.unique(targetid))
+        return np.flatnonzero(np.isin(targetid, missing))
+
+    def accept(self, columns: Columns) -> None:
+        """Take note of the TARGETIDs that became rows."""
+        if self._known is not None:
+            self._known.add(columns["targetid"])
+
+
+class FilesTargets(LearningFilter):
+    """Chooses the rows whose TARGETID no row of the files before has: `NewTargets`, asked of the files themselves."""
+
+    def __init__(self) -> None:
+        self._known = TargetSet()
+
+    def __call__(self, chunk: Chunk) -> npt.NDArray[np.int64]:
+        """Give the indexes of the rows of a chunk that are new."""
+        return np.flatnonzero(~self._known.have(chunk["TARGETID"].astype(np.int64)))
+
+    def accept(self, columns: Columns) -> None:
+        """Take note of the TARGETIDs that became rows."""
+        self._known.add(columns["targetid"])

@@ -1,91 +1,19 @@
-"""What a load is given, and what it tells others: files, pieces of them, progress, the ledger."""
+"""What a load tells others: its progress, and the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
+from sqlalchemy import Connection
 
-from specprod.files.tables import Chunk, TableReader
-from specprod.model import SchemaMixin
-from specprod.model.converting import Rejects
+from specprod.database.writing import Counts
+from specprod.loading.pieces import FileLoad, Piece
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from specprod.files.tables import TableReader
 
-    from specprod.database.writing import Counts
-
-__all__ = ["FileLoad", "Ledger", "NoLedger", "NoProgress", "Piece", "Progress", "RowFilter"]
-
-#: Rows of a chunk that stay, as indexes into it.
-RowFilter = Callable[[Chunk], npt.NDArray[np.integer[Any]]]
-
-
-@dataclass(frozen=True, eq=False)
-class FileLoad:
-    """One file to be loaded into one table.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-    hdu : str, int or tuple of str
-        See `specprod.files.open_table`.
-    table : class
-    given : mapping
-        Values for all rows, such as ``survey="main"``.
-    row_filter : callable, optional
-        Gives the indexes of the rows of a chunk that stay. All by default. If it has an attribute ``certain`` that is
-        true, the keys of what it leaves are in no other row of the table.
-    only_new : bool
-        Whether rows whose key is in the table already are left out; otherwise they are an error.
-    nan_zero : bool
-        Whether columns that say so take NaN as zero, as loads of tiles do.
-    stage : str
-        The stage that loads it, for the ledger.
-    """
-
-    path: Path
-    hdu: str | int | tuple[str, ...]
-    table: type[SchemaMixin]
-    given: Mapping[str, Any] = field(default_factory=dict)
-    row_filter: RowFilter | None = None
-    only_new: bool = False
-    nan_zero: bool = False
-    stage: str = "load"
-
-
-@dataclass
-class Piece:
-    """A chunk that is ready to be written.
-
-    Attributes
-    ----------
-    first, last : int
-        Its rows in the file, `last` not included.
-    rows : int
-        How many of them are to be written.
-    prepared : list of (int, list of memoryview)
-        What the writer takes: numbers of rows, and their bytes.
-    rejects : Rejects
-        Rows that violate a rule.
-    checksum : int
-        Share of the rows in the checksum of the file.
-    keys, places : list of numpy.ndarray
-        Keys of its rows, and where these stand in the file, slice by slice.
-    """
-
-    first: int
-    last: int
-    rows: int = 0
-    prepared: list[tuple[int, list[memoryview]]] = field(default_factory=list)
-    rejects: Rejects = field(default_factory=Rejects)
-    checksum: int = 0
-    keys: list[npt.NDArray[Any]] = field(default_factory=list)
-    places: list[npt.NDArray[np.int64]] = field(default_factory=list)
+__all__ = ["Ledger", "NoLedger", "NoProgress", "Progress"]
 
 
 class Progress(Protocol):
@@ -139,6 +67,15 @@ class Ledger(Protocol):
     def ranges(self, load: FileLoad) -> list[tuple[int, int]]:
         """Give the ranges of rows of a file that are loaded, in order."""
 
+    def rejected(self, load: FileLoad) -> int:
+        """Give the number of rows of a file that were left out because they violate a rule."""
+
+    def reject(self, connection: Connection, load: FileLoad, rows: Sequence[int]) -> None:
+        """Record that rows of a file that were loaded are left out, in the transaction in which they are deleted."""
+
+    def absent(self, table: str, loads: Sequence[FileLoad]) -> list[str]:
+        """Name the files that were loaded into a table and are not among these."""
+
     def forget(self, connection: Connection, load: FileLoad, first: int) -> None:
         """Remove the record of the rows of a file from `first` on, in the transaction in which they are deleted."""
 
@@ -175,6 +112,17 @@ class NoLedger:
 
     def ranges(self, load: FileLoad) -> list[tuple[int, int]]:
         """Know of no rows."""
+        return []
+
+    def rejected(self, load: FileLoad) -> int:
+        """Know of no rows."""
+        return 0
+
+    def reject(self, connection: Connection, load: FileLoad, rows: Sequence[int]) -> None:
+        """Do nothing."""
+
+    def absent(self, table: str, loads: Sequence[FileLoad]) -> list[str]:
+        """Know of no file."""
         return []
 
     def forget(self, connection: Connection, load: FileLoad, first: int) -> None:

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -20,7 +20,7 @@ from specprod.database.failures import Retries, translated
 from specprod.errors import LedgerError
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
-from specprod.loading.interfaces import FileLoad, Piece
+from specprod.loading.pieces import FileLoad, Piece
 from specprod.model import table_of
 from specprod.results import helpers
 from specprod.results.base import PipelineExecution, PipelineResult, PipelineStorage, State, TaskExecution, TaskResult
@@ -208,7 +208,7 @@ class LoadLedger:
             completed=time,
             table_name=table,
             file=file,
-            hdu=str(load.hdu if isinstance(load.hdu, str | int) else load.hdu[0]),
+            hdu=str(load.hdu_name),
             first_row=piece.first,
             last_row=piece.last,
             file_rows=self._rows[load],
@@ -261,6 +261,26 @@ class LoadLedger:
     def ranges(self, load: FileLoad) -> list[tuple[int, int]]:
         """Give the ranges of rows of a file that are loaded, in order."""
         return [(item.first_row or 0, item.last_row or 0) for item in self._entries(load)]
+
+    def rejected(self, load: FileLoad) -> int:
+        """Give the number of rows of a file that were left out because they violate a rule."""
+        return sum(item.rejected or 0 for item in self._entries(load))
+
+    def reject(self, connection: Connection, load: FileLoad, rows: Sequence[int]) -> None:
+        """Record that rows of a file that were loaded are left out, in the transaction in which they are deleted."""
+        storage = self.storage.bound(connection)
+        for item in self._entries(load):
+            count = sum((item.first_row or 0) <= row < (item.last_row or 0) for row in rows)
+            if count:
+                item.rows, item.rejected = (item.rows or 0) - count, (item.rejected or 0) + count
+                storage.save(item)
+
+    def absent(self, table: str, loads: Sequence[FileLoad]) -> list[str]:
+        """Name the files that were loaded into a table and are not among these."""
+        there = {self.file_name(load.path) for load in loads}
+        return sorted(
+            file for name, file in self._loaded if name == table and file not in there and self._loaded[name, file]
+        )
 
     def forget(self, connection: Connection, load: FileLoad, first: int) -> None:
         """Remove the record of the rows of a file from `first` on, in the transaction in which they are deleted."""

@@ -5,105 +5,34 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection
 
 from specprod.database.failures import Retries
-from specprod.database.keys import missing_key
 from specprod.database.writing import Counts, Writer
 from specprod.errors import ConstraintError, FormatError
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
 from specprod.files.tables import TableReader
 from specprod.files.unpacking import Unpacker
-from specprod.loading.interfaces import FileLoad, Ledger, NoLedger, NoProgress, Piece, Progress
-from specprod.loading.rejects import RejectFile, existing_keys, name_row, repeated
+from specprod.loading.ahead import prefetched
+from specprod.loading.interfaces import Ledger, NoLedger, NoProgress, Progress
+from specprod.loading.pieces import CHUNK, FileLoad, LearningFilter, Piece
+from specprod.loading.rejects import RejectFile, existing_keys
+from specprod.loading.rules import SLICE, KeysOfChunk, KeysOfTable, Known, Rules, slice_rows
 from specprod.model import SchemaMixin, table_of
-from specprod.model.converting import Columns, Converter
 from specprod.survey.identifiers import comparable
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["SLICE", "FileLoad", "Ledger", "Loader", "NoLedger", "NoProgress", "Piece", "Progress", "prefetched"]
+__all__ = ["Loader"]
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
-#: Bytes of a file that are converted at a time.
-SLICE = 3 << 20
-
-
-def prefetched(items: Iterator[T], size: Callable[[T], int] = lambda _: 1, most: int = 1) -> Iterator[T]:
-    """Run an iterator in a thread of its own, some items before the consumer.
-
-    Memory is bounded by this: the thread goes on as long as the items that it has made, and that the consumer has not
-    taken yet, have less than a certain size. An exception of the iterator is raised here; when the consumer leaves, the
-    thread ends.
-
-    Parameters
-    ----------
-    items : iterator
-    size : callable
-        Size of an item; by default each counts 1.
-    most : int
-        Total size from which on the thread waits.
-    """
-    ready: deque[tuple[T | None, BaseException | None]] = deque()
-    changed = threading.Condition()
-    sizes = 0
-    stopped = False
-
-    def produce() -> None:
-        nonlocal sizes
-        failure = None
-        try:
-            for item in items:
-                with changed:
-                    ready.append((item, None))
-                    sizes += size(item)
-                    changed.notify()
-                    del item
-                    while sizes >= most and not stopped:
-                        changed.wait()
-                    if stopped:
-                        return
-        except BaseException as error:
-            failure = error
-        with changed:
-            ready.append((None, failure))
-            changed.notify()
-
-    thread = threading.Thread(target=produce, name="reader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            with changed:
-                while not ready:
-                    changed.wait()
-                item, error = ready.popleft()
-                if item is not None:
-                    sizes -= size(item)
-                changed.notify()
-            if item is not None:
-                yield item
-                del item
-            elif error is not None:
-                raise error
-            else:
-                return
-    finally:
-        with changed:
-            stopped = True
-            changed.notify()
-        thread.join()
-
 
 #: A piece of a file or, after the last one, its reader.
 _Item: TypeAlias = tuple[FileLoad, Piece | TableReader]
@@ -132,24 +61,29 @@ class Loader:
         Bytes of a file that are converted at a time.
     reload : bool
         Whether what came from files that have changed is replaced; else such a file stops the load.
+    ahead : bool
+        Whether files are read while others are written. A filter that asks the database sees what was read before it
+        only if not.
     """
 
     def __init__(
         self,
         database: Database,
         *,
-        chunksize: int = 25000,
+        chunksize: int = CHUNK,
         ledger: Ledger | None = None,
         rejects: RejectFile | None = None,
         retries: Retries | None = None,
         progress: Progress | None = None,
         slice_bytes: int = SLICE,
         reload: bool = False,
+        ahead: bool = True,
     ) -> None:
         self.database = database
         self.chunksize = chunksize
         self.slice_bytes = slice_bytes
         self.reload = reload
+        self.ahead = ahead
         self.ledger: Ledger = ledger or NoLedger()
         self.rejects = rejects
         self.retries = retries or Retries()
@@ -192,7 +126,9 @@ class Loader:
         dict of FileLoad to Counts
         """
         totals: dict[FileLoad, Counts] = {}
-        for batch in self._batches(prefetched(self._all_pieces(loads), _rows, self.chunksize)):
+        items = self._all_pieces(loads)
+        one_by_one = ([item] for item in items)
+        for batch in self._batches(prefetched(items, _rows, self.chunksize)) if self.ahead else one_by_one:
             if self._stopped.is_set():
                 break
             pieces = [(load, item) for load, item in batch if isinstance(item, Piece)]
@@ -240,73 +176,46 @@ class Loader:
 
     def _of_file(self, load: FileLoad, reader: TableReader) -> Iterator[_Item]:
         """Yield the pieces of a file that are not loaded yet, and its reader at the end."""
-        converter = Converter(
-            load.table, reader.names, load.given, file=str(load.path), hdu=reader.hdu, nan_zero=load.nan_zero
-        )
-        writer = self._writer(load.table)
+        rules = Rules(load, reader)
         if reader.nrows == 0:
             raise FormatError("the table has no rows", file=load.path, hdu=reader.hdu)
-        start = self.retries.run(partial(self.ledger.begin, load, reader), f"begin of {load.path.name}")
+        start = self._ask(load, "begin", partial(self.ledger.begin, load, reader))
         self.progress.start(load, reader.nrows - start)
-        for piece in self._pieces(load, reader, converter, writer, start):
+        for piece in self._pieces(load, reader, rules, start):
             yield load, piece
-        converter.report()
+        rules.converter.report()
         yield load, reader
 
-    def _pieces(
-        self, load: FileLoad, reader: TableReader, converter: Converter, writer: Writer, start: int
-    ) -> Iterator[Piece]:
+    def _ask(self, load: FileLoad, what: str, question: Callable[[], Any]) -> Any:
+        """Ask a question of the database, and again if it fails in a way that may pass."""
+        return self.retries.run(question, f"{what} of {load.path.name}")
+
+    def _pieces(self, load: FileLoad, reader: TableReader, rules: Rules, start: int) -> Iterator[Piece]:
         """Yield what is written in one transaction each; it is read and converted in slices that fit the caches."""
-        slice_rows = max(1, min(self.chunksize, self.slice_bytes // max(reader.row_bytes, 1)))
+        writer = self._writer(load.table)
+        size = slice_rows(reader, self.slice_bytes, self.chunksize)
         for first in range(start, reader.nrows, self.chunksize):
             last = min(first + self.chunksize, reader.nrows)
             piece = Piece(first, last)
-            for begin in range(first, last, slice_rows):
-                chunk = reader.read(begin, min(begin + slice_rows, last))
+            keys = KeysOfChunk(load.table)
+            known: list[Known] = [keys]
+            if self.rejects is not None and not load.only_new:
+                known.append(KeysOfTable(self.database, load.table))
+            for begin in range(first, last, size):
+                chunk = reader.read(begin, min(begin + size, last))
                 if self.ledger.keeps_checksums and reader.adds_checksums:
                     piece.checksum = add(piece.checksum, reader.checksum_of(chunk))
-                kept = chunk
-                if load.row_filter is not None:
-                    kept = chunk.take(self.retries.run(partial(load.row_filter, chunk), f"filter of {load.path.name}"))
-                columns, places = converter.convert_rows(kept, kept.rows, piece.rejects if self.rejects else None)
-                columns = self._without_repeated(load, reader, columns, places, piece)
-                rows = len(next(iter(columns.values())))
-                if rows:
-                    piece.rows += rows
-                    piece.prepared.append(writer.prepare(columns))
+                part = rules.apply(
+                    chunk, known, piece.rejects if self.rejects else None, partial(self._ask, load, "filter")
+                )
+                if part.rows.size:
+                    piece.rows += part.rows.size
+                    piece.places.append(part.rows)
+                    piece.prepared.append(writer.prepare(part.columns))
             if self.ledger.keeps_checksums and not reader.adds_checksums:
                 piece.checksum = reader.checksum(first, last)
+            piece.keys = [values for values in keys.keys if values.size]
             yield piece
-
-    def _without_repeated(
-        self, load: FileLoad, reader: TableReader, columns: Columns, places: npt.NDArray[np.int64], piece: Piece
-    ) -> Columns:
-        """Leave out the rows whose key occurs earlier in the chunk or, if rows are rejected, in the table."""
-        (key,) = (item.name for item in table_of(load.table).primary_key.columns)
-        bad = repeated(columns[key], piece.keys)
-        there = np.zeros(bad.size, dtype=np.bool_)
-        if self.rejects is not None and not load.only_new and bad.size:
-            with self.database.turn, self.database.connect() as connection:
-                if not missing_key(self.database, connection, load.table):
-                    there = existing_keys(self.database, connection, load.table, columns[key])
-        for mask, reason in (
-            (bad, "repeats the key of an earlier row"),
-            (there, "has a key that is in the table already"),
-        ):
-            # Where only new rows are wanted, the first of each key is, and the others are no fault.
-            if load.only_new:
-                continue
-            if mask.any() and self.rejects is None:
-                row = int(places[mask][0])
-                raise ConstraintError(
-                    f"{reason}: {name_row(load.table, columns, mask)}", file=load.path, hdu=reader.hdu, row=row
-                )
-            piece.rejects.add(places[mask], key.upper(), reason)
-        good = ~(bad | there)
-        kept = columns if good.all() else {name: values[good] for name, values in columns.items()}
-        piece.keys.append(kept[key])
-        piece.places.append(places[good])
-        return kept
 
     def _write(self, pieces: list[tuple[FileLoad, Piece]]) -> list[Counts]:
         """Write pieces, together or, if one of them violates a key, each by itself: those before it stay."""
@@ -338,7 +247,8 @@ class Loader:
             return Counts(inserted=piece.rows)
         writer = self._writer(load.table)
         counts = Counts()
-        if piece.rows and load.only_new and not getattr(load.row_filter, "certain", False):
+        certain = isinstance(load.row_filter, LearningFilter) and load.row_filter.certain
+        if piece.rows and load.only_new and not certain:
             counts = writer.insert_new(connection, piece.prepared)
         elif piece.rows:
             counts = Counts(inserted=writer.append(connection, piece.prepared))
@@ -352,13 +262,12 @@ class Loader:
 
     def _named(self, load: FileLoad, piece: Piece, error: ConstraintError) -> ConstraintError:
         """Say which row of the file it is that the table has already, as far as that is what is wrong."""
-        hdu = load.hdu if isinstance(load.hdu, str | int) else None
         keys = np.concatenate(piece.keys)
         with self.database.turn, self.database.connect() as connection:
             there = existing_keys(self.database, connection, load.table, keys)
         if not there.any():
-            return ConstraintError(error.message, file=load.path, hdu=hdu)
+            return ConstraintError(error.message, file=load.path, hdu=load.hdu_name)
         row = int(np.concatenate(piece.places)[there][0])
         key = int(comparable(keys[there])[0])
         message = f"table {table_of(load.table).name} has a row with the key {key} already"
-        return ConstraintError(message, file=load.path, hdu=hdu, row=row)
+        return ConstraintError(message, file=load.path, hdu=load.hdu_name, row=row)

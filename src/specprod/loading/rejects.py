@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,7 @@ from specprod.survey.identifiers import INT128, comparable
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
-    from specprod.loading.interfaces import FileLoad
+    from specprod.loading.pieces import FileLoad
 
 __all__ = ["RejectFile", "existing_keys", "name_row", "repeated"]
 
@@ -43,6 +44,7 @@ class RejectFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.count = 0
+        self._added: set[tuple[Path, str, int | None]] = set()
         self._lock = threading.Lock()
         try:
             new = not self.path.exists() or self.path.stat().st_size == 0
@@ -51,17 +53,38 @@ class RejectFile:
             raise ConfigurationError(f"cannot be written: {error.strerror}", file=self.path) from error
 
     def _append(self, lines: Iterable[Sequence[Any]]) -> None:
-        with self._lock, self.path.open("a", newline="") as stream:
-            csv.writer(stream).writerows(lines)
-            stream.flush()
-            os.fsync(stream.fileno())
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(lines)
+        content = text.getvalue().encode("utf-8", "surrogateescape")
+        with self.path.open("ab") as stream:
+            size = stream.tell()
+            try:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                # Of a full disk, half a line would remain.
+                os.ftruncate(stream.fileno(), size)
+                raise
 
     def add(self, load: FileLoad, rows: Iterable[tuple[int | None, str, str]]) -> None:
-        """Add rows of a file: number, column, reason."""
-        hdu = load.hdu if isinstance(load.hdu, str | int) else load.hdu[0]
-        lines = [(load.path, hdu, table_of(load.table).name, *row) for row in rows]
-        self.count += len({line[3] for line in lines})
-        self._append(lines)
+        """Add rows of a file: number, column, reason; a row that was added before is not added again.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file cannot be written; it is then as it was.
+        """
+        name = table_of(load.table).name
+        with self._lock:
+            new = [row for row in rows if (load.path, name, row[0]) not in self._added]
+            try:
+                self._append([(load.path, load.hdu_name, name, *row) for row in new])
+            except OSError as error:
+                raise ConfigurationError(f"cannot be written: {error.strerror}", file=self.path) from error
+            numbers = {(load.path, name, row[0]) for row in new}
+            self._added |= numbers
+            self.count += len(numbers)
 
 
 def repeated(keys: npt.NDArray[Any], before: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:

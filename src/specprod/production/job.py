@@ -19,9 +19,9 @@ from specprod.errors import ConstraintError, SchemaError
 from specprod.files.tree import ProductionTree
 from specprod.loading.constraints import delete_orphans, settle_duplicates
 from specprod.loading.filters import NewTargets, not_sky
-from specprod.loading.interfaces import FileLoad
 from specprod.loading.loader import Loader
-from specprod.loading.reload import reload_table
+from specprod.loading.pieces import FileLoad
+from specprod.loading.reload import reload_tables
 from specprod.model import (
     TABLES,
     Exposure,
@@ -169,6 +169,7 @@ def load_production(
     loads: list[Job] = []
     finishes: list[Job] = []
     references: list[Job] = []
+    reloaded = _reload(database, tree, loader, stages) if loader.reload else {}
     order = ONE_WRITER if database.one_writer else STAGE_NAMES
     for stage in (STAGES[name] for name in order if name in stages):
         name = stage.name
@@ -176,7 +177,7 @@ def load_production(
             parts = [TableSummary(name, table_of(cls).name) for cls in group]
             summaries += parts
             job = f"load {name} {parts[0].table}"
-            work = partial(_load_group, name, group, database, tree, loader, parts)
+            work = partial(_load_group, name, group, database, tree, loader, parts, reloaded)
             loads.append(Job(job, work, _jobs_before(stage)))
             for cls in group if stage.completes else ():
                 files = partial(_files_of, cls, tree, database)
@@ -191,6 +192,16 @@ def load_production(
     # What is ready to be finished goes before what is to be loaded: both cores of the server have work from then on.
     run_jobs([*finishes, *loads, *references], workers, loader.stop)
     return sorted(summaries, key=lambda summary: STAGE_NAMES.index(summary.stage))
+
+
+def _reload(
+    database: Database, tree: ProductionTree, loader: Loader, stages: Sequence[str]
+) -> dict[type[SchemaMixin], int]:
+    """Replace what came from files that have changed, in the tables of some stages."""
+    classes = {cls for name in stages for group in _groups(STAGES[name]) for cls in group}
+    with database.turn:
+        files = {cls: _files_of(cls, tree, database) for cls in TABLES if cls in classes}
+        return reload_tables(database, files, loader.ledger, loader.rejects, loader.retries)
 
 
 def _groups(stage: Stage) -> list[tuple[type[SchemaMixin], ...]]:
@@ -312,24 +323,21 @@ def _load_group(
     tree: ProductionTree,
     loader: Loader,
     summaries: list[TableSummary],
+    reloaded: dict[type[SchemaMixin], int],
 ) -> None:
     """Load the tables of a group, and note what was done."""
     start = time.monotonic()
-    reloaded: dict[type[SchemaMixin], int] = {}
     if stage == "exposures":
         names = tree.production
         versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
         with database.turn:
             loader.retries.run(partial(load_versions, *versions, database=database), "versions")
-    for cls in group if loader.reload else ():
-        files = _files_of(cls, tree, database)
-        with database.turn:
-            reloaded[cls] = reload_table(database, cls, files, loader.ledger, loader.retries)
     done = loader.load_all(load for load in stage_loads(stage, tree, database) if load.table in group)
     for cls, summary in zip(group, summaries, strict=True):
         if cls in (Ztile, Zpix) and not tree.redshifts(summary.table)[1]:
             with database.turn:
                 loader.retries.run(partial(update_primary, database, cls), f"primary spectra of {summary.table}")
         summary.rows = sum(counts.inserted for load, counts in done.items() if load.table is cls)
-        summary.rows += reloaded.get(cls, 0)
+        # A table that two stages fill was reloaded as a whole.
+        summary.rows += reloaded.pop(cls, 0)
         summary.seconds = time.monotonic() - start

@@ -7,6 +7,7 @@ differ.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +20,12 @@ import numpy.typing as npt
 
 from specprod.database.keys import missing_keys, orphans
 from specprod.database.schema import existing_tables
-from specprod.loading.interfaces import FileLoad
-from specprod.loading.rereading import rows_of_files
+from specprod.loading.again import slices_of_files
+from specprod.loading.known import Parents, keys_of_files
+from specprod.loading.pieces import FileLoad
+from specprod.loading.rules import Known, Slice
 from specprod.model import SchemaMixin, Zpix, Ztile, table_of
-from specprod.model.converting import Columns
+from specprod.model.converting import Columns, Rejects
 from specprod.production.job import stage_loads
 from specprod.results.base import State
 from specprod.results.orm import OrmPipelineResultsStorage
@@ -88,6 +91,15 @@ class TableReport:
     expected: int = 0
     found: int = 0
     differences: list[Difference] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """A file that was loaded: the ranges of rows that count, and how many of these were left out."""
+
+    load: FileLoad
+    ranges: Sequence[tuple[int, int]]
+    rejected: int
 
 
 def _words(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.uint64]]:
@@ -159,16 +171,18 @@ def verify(
     ------
     InputError, DatabaseError
     """
-    ledger: dict[tuple[str, str], int] = {}
+    ledger: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    rejected: dict[tuple[str, str], int] = {}
     for item in OrmPipelineResultsStorage(database).get_task_results(state=str(State.DONE)):
         place = (item.table_name or "", item.file or "")
-        ledger[place] = max(ledger.get(place, 0), item.last_row or 0)
-    loads: dict[type[SchemaMixin], list[tuple[FileLoad, int]]] = {}
+        ledger.setdefault(place, []).append((item.first_row or 0, item.last_row or 0))
+        rejected[place] = rejected.get(place, 0) + (item.rejected or 0)
+    loads: dict[type[SchemaMixin], list[_Loaded]] = {}
     for stage in (stage for stage in STAGE_NAMES if stage in stages):
         for load in stage_loads(stage, tree, database):
-            rows = ledger.get((table_of(load.table).name, _relative(load.path, tree.root)))
-            if rows is not None:
-                loads.setdefault(load.table, []).append((load, rows))
+            place = (table_of(load.table).name, _relative(load.path, tree.root))
+            if place in ledger:
+                loads.setdefault(load.table, []).append(_Loaded(load, sorted(ledger[place]), rejected[place]))
     reports = []
     for cls, items in loads.items():
         reports.append(_verify_table(database, tree, cls, items, limit))
@@ -193,14 +207,16 @@ def _verify_table(
     database: Database,
     tree: ProductionTree,
     cls: type[SchemaMixin],
-    items: Sequence[tuple[FileLoad, int]],
+    items: Sequence[_Loaded],
     limit: int,
 ) -> TableReport:
     names = _columns_to_compare(tree, cls)
     report = TableReport(table_of(cls).name, files=len(items))
 
+    left_out: dict[str, int] = {}
+
     def of_files() -> tuple[int, int]:
-        return _digest(piece.columns for piece in rows_of_files(items))
+        return _digest(piece.columns for piece in _slices(database, cls, items, left_out))
 
     def of_database() -> tuple[int, int]:
         with database.connect() as connection:
@@ -220,11 +236,34 @@ def _verify_table(
         same = files.result() == found.result()
     if not same:
         report.differences += _locate(database, cls, items, names, limit)
+    for item in items:
+        if left_out[str(item.load.path)] != item.rejected:
+            what = f"{left_out[str(item.load.path)]} rows violate a rule, but {item.rejected} were rejected by the load"
+            report.differences.append(Difference(report.table, what, str(item.load.path)))
     return report
 
 
+def _slices(
+    database: Database, cls: type[SchemaMixin], items: Sequence[_Loaded], left_out: dict[str, int]
+) -> Iterator[Slice]:
+    """Read the rows that files gave, by the rules of a load, and count those that were left out."""
+    found = {item.load: Rejects() for item in items}
+    with contextlib.ExitStack() as stack:
+        known: list[Known] = []
+        if any(item.rejected for item in items):
+            # Rows that repeat a key or refer to none were left out; the database says which.
+            connection = stack.enter_context(database.connect())
+            transaction = connection.begin()
+            stack.callback(transaction.rollback)
+            keys = keys_of_files(database, connection, cls, [item.load for item in items])
+            known = [stack.enter_context(keys), Parents(database, connection, cls)]
+        yield from slices_of_files([(item.load, item.ranges) for item in items], lambda load: found[load], known)
+    for load, rejects in found.items():
+        left_out[str(load.path)] = len({row for row, *_ in rejects.rows})
+
+
 def _locate(
-    database: Database, cls: type[SchemaMixin], items: Sequence[tuple[FileLoad, int]], names: list[str], limit: int
+    database: Database, cls: type[SchemaMixin], items: Sequence[_Loaded], names: list[str], limit: int
 ) -> list[Difference]:
     """Find rows that are missing, different, or in no file."""
     table = table_of(cls)
@@ -232,7 +271,7 @@ def _locate(
     found: list[Difference] = []
     keys = []
     with database.connect() as connection:
-        for piece in rows_of_files(items):
+        for piece in _slices(database, cls, items, {}):
             load, rows, columns = piece.load, piece.rows, piece.columns
             wanted = comparable(columns[key])
             keys.append(wanted)

@@ -7,7 +7,7 @@ and text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "PROGRAMS",
     "SPGRPS",
     "SURVEYS",
+    "as_comparable",
     "as_decimal_text",
     "as_integers",
     "cameraid",
@@ -273,6 +274,13 @@ def as_decimal_text(numbers: npt.NDArray[Any]) -> npt.NDArray[np.bytes_]:
 def comparable(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Give values in a form that numpy sorts and compares: 128-bit numbers as text, all others as they are."""
     return as_decimal_text(values) if values.dtype == INT128 else values
+
+
+def as_comparable(numbers: Sequence[int], *, wide: bool) -> npt.NDArray[Any]:
+    """Give Python's integers the form in which `comparable` gives such of 64 or, if `wide`, of 128 bits."""
+    if wide:
+        return np.array([b"%039d" % number for number in numbers], dtype="S39")
+    return np.array(numbers, dtype=np.int64)
 
 
 def decode_targetid(targetid: npt.ArrayLike) -> dict[str, npt.NDArray[np.int64]]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from specprod.database.failures import Retries, translated
 from specprod.errors import ConstraintError, InputError, SpecprodError
-from specprod.loading.loader import prefetched
+from specprod.loading.ahead import prefetched
 from specprod.model import Tile
 from specprod.tiles.choice import photometry_source
 from specprod.tiles.observations import Observations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -137,6 +137,18 @@ class PostgresqlDatabase(Database):
     def as_rows(self, values_: npt.NDArray[Any]) -> tuple[str, tuple[str]]:
         """Make rows of values; see `Database.as_rows`."""
         return values.as_rows(values_)
+
+    def create_temporary(self, connection: Connection, table: str, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Create an empty temporary table; see `Database.create_temporary`."""
+        kinds = [f"{self.quote(name)} {values.integer_type(column)}" for name, column in columns.items()]
+        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {table} ({', '.join(kinds)})")
+        connection.exec_driver_sql(f"CREATE UNIQUE INDEX ON {table} ({self.quote(next(iter(columns)))})")
+
+    def insert_values(self, connection: Connection, table: str, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Insert columns of integers into a temporary table, each as one array."""
+        arrays = ", ".join(f"CAST(%s AS {values.integer_type(column)}[])" for column in columns.values())
+        literals = tuple(values.array_literal(column) for column in columns.values())
+        connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM unnest({arrays})", literals)
 
     def keys(self, connection: Connection) -> Keys:
         """Ask the catalogue which keys and indexes there are."""

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from specprod.survey.identifiers import comparable
+from specprod.survey.identifiers import INT128, comparable
 
-__all__ = ["array_literal", "as_rows"]
+__all__ = ["array_literal", "as_rows", "integer_type"]
 
 
 def array_literal(values: npt.NDArray[Any]) -> str:
@@ -20,7 +20,11 @@ def array_literal(values: npt.NDArray[Any]) -> str:
     return "{" + ",".join(map(str, shown.astype(np.int64).tolist())) + "}"
 
 
+def integer_type(values: npt.NDArray[Any]) -> str:
+    """Give the type of a column of integers."""
+    return "numeric" if values.dtype == INT128 or values.dtype.kind == "S" else "bigint"
+
+
 def as_rows(values: npt.NDArray[Any]) -> tuple[str, tuple[str]]:
     """Make what stands behind FROM for the rows ``wanted (value)``, and its parameter."""
-    kind = "numeric" if comparable(values).dtype.kind == "S" else "bigint"
-    return f"unnest(CAST(%s AS {kind}[])) AS wanted(value)", (array_literal(values),)
+    return f"unnest(CAST(%s AS {integer_type(values)}[])) AS wanted(value)", (array_literal(values),)

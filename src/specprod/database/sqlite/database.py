@@ -6,7 +6,7 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -111,6 +111,17 @@ class SqliteDatabase(Database):
     def as_rows(self, values_: npt.NDArray[Any]) -> tuple[str, tuple[str]]:
         """Make rows of values; see `Database.as_rows`."""
         return values.as_rows(values_)
+
+    def create_temporary(self, connection: Connection, table: str, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Create an empty temporary table; see `Database.create_temporary`."""
+        first, *others = (self.quote(name) for name in columns)
+        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {table} ({', '.join([f'{first} UNIQUE', *others])})")
+
+    def insert_values(self, connection: Connection, table: str, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Insert columns of integers into a temporary table, row by row: so few columns need no faster way."""
+        places = ", ".join("?" * len(columns))
+        rows = zip(*(values.stored(column).tolist() for column in columns.values()), strict=True)
+        sqlite_connection(connection).executemany(f"INSERT INTO temp.{table} VALUES ({places})", rows)
 
     def keys(self, connection: Connection) -> Keys:
         """Ask the catalogue which indexes there are."""
