@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fitsio
 import numpy as np
 import pytest
 from astropy.table import Table
+from numpy.lib import recfunctions
 
 from specprod.database import connect
 from specprod.load import deduplicate_targetid, load_file, setup_db
 from specprod.loading.ahead import prefetched
+from specprod.loading.filters import NewTargets
 from specprod.loading.loader import Loader
 from specprod.loading.pieces import FileLoad
+from specprod.loading.rejects import RejectFile
 from specprod.model import Photometry, Tile
 
 pytestmark = pytest.mark.compat
@@ -82,3 +86,31 @@ def test_an_error_of_the_iterator_reaches_the_consumer() -> None:
         for number in prefetched(items()):
             seen.append(number)
     assert seen == [1]
+
+
+@pytest.mark.parametrize("chunksize", [7, 1000])
+@pytest.mark.parametrize("most", [0, 2_000_000])
+def test_a_rejected_row_leaves_room_for_a_good_one(
+    sample_root: Path, database_target: str, tmp_path: Path, chunksize: int, most: int
+) -> None:
+    """Of the rows of a TARGETID the first good one counts, whether the bad one is in its chunk or before it."""
+    source = sorted((sample_root / "vac").rglob("targetphot-*.fits"))[0]
+    rows = fitsio.read(str(source), ext="TARGETPHOT")
+    _, first = np.unique(rows["TARGETID"], return_index=True)
+    rows = rows[np.sort(first)]
+    # A column that is wider in the file than in the table.
+    wide = recfunctions.append_fields(rows, "wide", rows["BRICKID"].astype(">i8"), usemask=False)
+    wide = recfunctions.rename_fields(recfunctions.drop_fields(wide, "BRICKID"), {"wide": "BRICKID"})
+    bad = wide[[2, 9]].copy()
+    bad["BRICKID"] = 1 << 40
+    path = tmp_path / "targetphot.fits"
+    fitsio.write(str(path), np.concatenate([wide[:2], bad, wide[2:]]), extname="TARGETPHOT")
+    with connect(database_target, schema="s") as database:
+        setup_db(database=database)
+        rejects = RejectFile(tmp_path / "rejects.csv")
+        loader = Loader(database, chunksize=chunksize, rejects=rejects)
+        new = NewTargets(database, most)
+        loader.load(FileLoad(path, "TARGETPHOT", Photometry, row_filter=new, only_new=True))
+        with database.session() as session:
+            assert session.query(Photometry).count() == rows.size
+        assert rejects.count == 2

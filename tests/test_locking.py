@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -137,10 +136,8 @@ def test_index_and_primary_wait_for_no_load(
     with connect(database_target, schema="s") as database:
         setup_db(database=database)
         where = ["--database", database_target, "--schema", "s"]
-        done = threading.Event()
         with database.locked():
             assert main([*words, *where]) == 1
-            done.set()
         assert "is being loaded by another process" in capsys.readouterr().err
         with database.connect() as connection:
             assert not {"zpix_pkey", "ztile_pkey"} & database.keys(connection).names

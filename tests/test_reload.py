@@ -233,9 +233,8 @@ def test_a_target_gone_from_all_files(tree: Path, database_target: str, capsys: 
             path.unlink()
             with fitsio.FITS(str(path), "rw") as file:
                 for name, rows, header in content:
-                    if rows is not None and rows.dtype.names and "TARGETID" in rows.dtype.names:
-                        rows = rows[rows["TARGETID"] != targetid]
-                    file.write(rows, extname=name, header=header)
+                    mine = rows is not None and rows.dtype.names and "TARGETID" in rows.dtype.names
+                    file.write(rows[rows["TARGETID"] != targetid] if mine else rows, extname=name, header=header)
     assert command(tree, database_target, "--reload") == 0
     assert digests(database_target) == anew(tree, database_target)
     assert verified(tree, database_target, capsys)[0] == 0

@@ -7,6 +7,7 @@ import fcntl
 import getpass
 import os
 import platform
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,10 +56,14 @@ def locked(database: Database, shared: bool) -> Iterator[None]:
 def _open(path: Path) -> int:
     """Open the lock file, never through a link."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
     except OSError as error:
         reason = "is a link" if path.is_symlink() else error.strerror
         raise ConnectionFailedError(f"cannot be used as a lock: {reason}", file=path) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConnectionFailedError("cannot be used as a lock: is no file", file=path)
+    return descriptor
 
 
 def _flock(descriptor: int, kind: int) -> bool:
