@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 __all__ = ["Job", "run_jobs"]
 
@@ -42,24 +43,30 @@ def run_jobs(jobs: Sequence[Job], workers: int, stop: Callable[[], None] = lambd
 
     Raises
     ------
+    graphlib.CycleError
+        If jobs wait for each other in a circle, before any is begun.
     Exception
         That of the first job that failed. Nothing more is begun after it, and what runs is waited for.
     """
-    waiting = list(jobs)
-    unfinished = {job.name for job in jobs}
+    order = {job.name: number for number, job in enumerate(jobs)}
+    graph = TopologicalSorter({job.name: [name for name in job.after if name in order] for job in jobs})
+    graph.prepare()
+    ready: list[Job] = []
     running: dict[Future[None], Job] = {}
     with ThreadPoolExecutor(workers, "job") as pool:
         try:
-            while waiting or running:
-                for job in list(waiting):
+            while graph.is_active():
+                ready += [jobs[order[name]] for name in graph.get_ready()]
+                ready.sort(key=lambda job: order[job.name])
+                for job in list(ready):
                     free = len(running) < workers and not (job.alone and any(other.alone for other in running.values()))
-                    if free and not unfinished.intersection(job.after):
-                        waiting.remove(job)
+                    if free:
+                        ready.remove(job)
                         running[pool.submit(job.work)] = job
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
-                    unfinished.discard(running.pop(future).name)
+                    graph.done(running.pop(future).name)
         except BaseException:
             stop()
             raise
