@@ -15,12 +15,13 @@
     │   ├── SchemaError                 not ours, wrong tables, a role that does not exist
     │   ├── LockedError                 another loader is at work
     │   └── ConstraintError             a key or a reference is violated
-    ├── LedgerError                 what was loaded before does not fit what is asked for now
-    └── VerificationError           database and files differ
+    └── LedgerError                 what was loaded before does not fit what is asked for now
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from os import PathLike
 
 __all__ = [
@@ -38,7 +39,7 @@ __all__ = [
     "SchemaError",
     "SpecprodError",
     "ValueRejectedError",
-    "VerificationError",
+    "did_you_mean",
 ]
 
 
@@ -136,5 +137,13 @@ class LedgerError(SpecprodError):
     """What was loaded before does not fit what is asked for now."""
 
 
-class VerificationError(SpecprodError):
-    """Database and files differ."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Make the end of a message about a name that does not exist: the one that is most alike, if any is.
+
+    Examples
+    --------
+    >>> "unknown production 'irn'" + did_you_mean("irn", ["fuji", "iron"])
+    "unknown production 'irn'; did you mean iron?"
+    """
+    alike = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {alike[0]}?" if alike else ""

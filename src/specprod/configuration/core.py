@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from specprod.configuration.keys import ALIASES, KEYS, PRODUCTION_REPLACES, find_key
 from specprod.configuration.sources import checked, read_environment, read_file, user_file
-from specprod.errors import ConfigurationError
+from specprod.errors import ConfigurationError, did_you_mean
 
 __all__ = ["Configuration", "Production", "load_configuration", "mask_password"]
 
@@ -137,6 +137,10 @@ class Configuration:
             raise ConfigurationError(f"{origin}: {error.message}") from None
         return Configuration({**self._settings, **new})
 
+    def productions(self) -> list[str]:
+        """Names of the productions that are defined."""
+        return list(self._items("productions."))
+
     def production(self, name: str) -> Production:
         """Look up a production by its name.
 
@@ -149,7 +153,7 @@ class Configuration:
         if name not in known:
             raise ConfigurationError(
                 f"unknown production {name!r}; known are {', '.join(known)}; "
-                f"define it as [productions.{name}] in a configuration file"
+                f"define it as [productions.{name}] in a configuration file{did_you_mean(name, known)}"
             )
         words = [field.name for field in fields(Production) if field.name != "specprod"]
         values = {word: self.get(f"productions.{name}.{word}") for word in words}
@@ -207,6 +211,7 @@ class Configuration:
             if profile not in sites:
                 raise ConfigurationError(
                     f"batch.profile: no site {profile!r} ({self.origin('batch.profile')}); known are {', '.join(sites)}"
+                    f"{did_you_mean(profile, sites)}"
                 )
             site = self._settings.get(f"batch.profiles.{profile}.{field}")
             if site is not None:

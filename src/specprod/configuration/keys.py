@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from specprod.errors import ConfigurationError
+from specprod.errors import ConfigurationError, did_you_mean
 
 __all__ = ["ALIASES", "KEYS", "Key", "Kind", "find_key", "known_names"]
 
@@ -226,7 +225,7 @@ def find_key(name: str) -> Key:
                 raise ConfigurationError(f"{name}: expected {prefix}NAME.KEY with a NAME of letters, digits and _.+-")
             if field in fields:
                 return fields[field]
-            raise ConfigurationError(f"unknown key {name}; {prefix}{item} has {', '.join(fields)}")
-    alike = difflib.get_close_matches(name, KEYS, n=1)
-    hint = f"; did you mean {alike[0]}?" if alike else "; `specprod-load config` lists the keys"
+            hint = did_you_mean(field, fields)
+            raise ConfigurationError(f"unknown key {name}; {prefix}{item} has {', '.join(fields)}{hint}")
+    hint = did_you_mean(name, KEYS) or "; `specprod-load config` lists the keys"
     raise ConfigurationError(f"unknown key {name}{hint}")
