@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -171,9 +170,10 @@ def retries(configuration: Configuration) -> Retries:
 
 
 def command_line() -> str:
-    """Give the words of this command as they would be typed."""
-    words = click.get_current_context().find_root().obj
-    return shlex.join(["specprod-load", *(words or ())])
+    """Give the words of this command as they would be typed, passwords masked."""
+    from specprod.configuration.passwords import mask_command
+
+    return mask_command(["specprod-load", *click.get_current_context().find_root().obj])
 
 
 def confirm_overwrite(what: str, yes: bool) -> None:

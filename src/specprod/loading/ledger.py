@@ -20,6 +20,7 @@ from specprod.database.failures import Retries, translated
 from specprod.errors import LedgerError
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
+from specprod.files.tree import relative_name
 from specprod.loading.interfaces import FileLoad, Piece
 from specprod.model import table_of
 from specprod.results import helpers
@@ -80,8 +81,7 @@ class LoadLedger:
 
     def file_name(self, path: Path) -> str:
         """Name of a file in the ledger: relative to the root, where it stands below it."""
-        path = path.resolve()
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+        return relative_name(path, self.root)
 
     def _key(self, load: FileLoad) -> tuple[str, str]:
         """Table and file of a load, as records have them."""

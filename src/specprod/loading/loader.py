@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
+from specprod.configuration.defaults import CHUNKSIZE
 from specprod.database.failures import Retries
 from specprod.database.keys import missing_key
 from specprod.database.writing import Counts, Writer
@@ -138,7 +139,7 @@ class Loader:
         self,
         database: Database,
         *,
-        chunksize: int = 25000,
+        chunksize: int = CHUNKSIZE,
         ledger: Ledger | None = None,
         rejects: RejectFile | None = None,
         retries: Retries | None = None,

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from specprod.database.keys import missing_keys, orphans
 from specprod.database.schema import existing_tables
+from specprod.files.tree import relative_name
 from specprod.loading.interfaces import FileLoad
 from specprod.loading.rereading import rows_of_files
 from specprod.model import SchemaMixin, Zpix, Ztile, table_of
@@ -166,7 +166,7 @@ def verify(
     loads: dict[type[SchemaMixin], list[tuple[FileLoad, int]]] = {}
     for stage in (stage for stage in STAGE_NAMES if stage in stages):
         for load in stage_loads(stage, tree, database):
-            rows = ledger.get((table_of(load.table).name, _relative(load.path, tree.root)))
+            rows = ledger.get((table_of(load.table).name, relative_name(load.path, tree.root)))
             if rows is not None:
                 loads.setdefault(load.table, []).append((load, rows))
     reports = []
@@ -174,11 +174,6 @@ def verify(
         reports.append(_verify_table(database, tree, cls, items, limit))
         _check_keys(database, cls, reports[-1])
     return reports
-
-
-def _relative(path: Path, root: Path) -> str:
-    path, root = path.resolve(), root.resolve()
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def _columns_to_compare(tree: ProductionTree, cls: type[SchemaMixin]) -> list[str]:
