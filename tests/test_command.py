@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +111,33 @@ def test_completion(tmp_path: Path) -> None:
     source = run(_SPECPROD_LOAD_COMPLETE="bash_source")
     assert source.returncode == 0
     assert "complete -o nosort -F _specprod_load_completion specprod-load" in source.stdout
+
+
+@pytest.mark.parametrize("name", ["load", "tile", "patch", "coeff", "batch"])
+def test_main_of_the_documented_modules(name: str, tmp_path: Path) -> None:
+    """An int for sys.exit, with the words of the process or with those that are given."""
+    module, usage = f"specprod.{name}", {"load": "run", "coeff": "coeff-fix"}.get(name, name)
+    code = f"import sys; from {module} import main; sys.exit(main())"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run([*words, "--help"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: specprod-load {usage} ")
+    assert subprocess.run([*words, "--wrong"], capture_output=True, check=False, cwd=tmp_path).returncode == 2
+    main_of = importlib.import_module(module).main
+    assert main_of(["--help"]) == 0
+    assert main_of(["--wrong"]) == 2
+
+
+def test_mains_run_the_commands(sample_root: Path, tmp_path: Path) -> None:
+    from specprod import batch, coeff, load
+
+    target = str(tmp_path / "a.db")
+    words = ["--specprod", "sample"]
+    assert load.main([str(sample_root), *words, "--database", target, "-q"]) == 0
+    with contextlib.closing(sqlite3.connect(target)) as connection:
+        assert connection.execute("SELECT count(*) FROM tile").fetchone()[0] > 0
+    assert coeff.main(["extract", str(sample_root), *words, "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "zall-pix-sample-coeff-patch.fits").exists()
+    assert batch.main(["a@b.org", str(tmp_path), "iron", "--job-dir", str(tmp_path / "jobs")]) == 0
+    assert len(list((tmp_path / "jobs").glob("*.sh"))) == 6
+    assert load.main([str(tmp_path), *words, "--database", target, "-q"]) == 1

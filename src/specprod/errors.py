@@ -40,6 +40,7 @@ __all__ = [
     "SpecprodError",
     "ValueRejectedError",
     "did_you_mean",
+    "printable",
 ]
 
 
@@ -82,7 +83,7 @@ class SpecprodError(Exception):
             if value is not None
         ]
         message = " ".join(str(self.message).split())
-        return f"{', '.join(places)}: {message}" if places else message
+        return printable(f"{', '.join(places)}: {message}" if places else message)
 
 
 class ConfigurationError(SpecprodError):
@@ -147,3 +148,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     alike = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {alike[0]}?" if alike else ""
+
+
+def printable(text: str) -> str:
+    r"""Write a text as UTF-8 can hold it: bytes of the name of a file that are not UTF-8 as ``\xff``.
+
+    Examples
+    --------
+    >>> print(printable("tiles-\udcff.fits"))
+    tiles-\xff.fits
+    """
+    return text.translate(_BYTES).encode(errors="backslashreplace").decode()
+
+
+# What Python makes of a byte that is not UTF-8.
+_BYTES = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}

@@ -89,7 +89,7 @@ def write_scripts(scripts: Mapping[str, str], job_dir: Path) -> list[Path]:
         with Publication(overwrite=True) as publication:
             for path in paths:
                 beside = publication.path(path)
-                beside.write_text(scripts[path.name], encoding="utf-8")
+                beside.write_text(scripts[path.name], encoding="utf-8", errors="surrogateescape")
                 beside.chmod(0o644 if path.suffix == ".jobs" else 0o755)
     except OSError as error:
         raise ConfigurationError(f"cannot be written: {error.strerror}", file=error.filename or job_dir) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from specprod.cli.options import DatabaseOptions, database_options, retries
+from specprod.cli.output import progress_bars
 
 
 @click.command(epilog="Example: specprod-load index --database postgresql://host/name --schema iron --cluster")
@@ -20,9 +21,13 @@ def index(cluster: bool, workers: int | None, where: DatabaseOptions) -> int:
 
     from specprod.production.job import build_all
 
-    with where.open(configuration) as target:
+    with where.open(configuration) as target, progress_bars(not where.quiet) as progress:
         built = build_all(
-            target, cluster=cluster, workers=configuration.get("loading.workers"), retries=retries(configuration)
+            target,
+            cluster=cluster,
+            workers=configuration.get("loading.workers"),
+            retries=retries(configuration),
+            progress=progress,
         )
     for name in built:
         click.echo(f"built {name}")

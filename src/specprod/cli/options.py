@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from specprod.cli.logs import start_log
+from specprod.errors import printable
 
 if TYPE_CHECKING:
     from specprod.configuration import Configuration
@@ -173,7 +174,7 @@ def command_line() -> str:
     """Give the words of this command as they would be typed, passwords masked."""
     from specprod.configuration.passwords import mask_command
 
-    return mask_command(["specprod-load", *click.get_current_context().find_root().obj])
+    return printable(mask_command(["specprod-load", *click.get_current_context().find_root().obj]))
 
 
 def confirm_overwrite(what: str, yes: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specprod.configuration import Production
-from specprod.errors import MissingFileError
+from specprod.errors import MissingFileError, printable
 
 __all__ = ["ProductionTree", "RedshiftFile", "relative_name", "with_or_without_gz"]
 
@@ -18,7 +18,7 @@ def relative_name(path: Path, root: Path) -> str:
     Links are followed, so that a file has one name however it is reached.
     """
     path, root = path.resolve(), root.resolve()
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    return printable(str(path.relative_to(root) if path.is_relative_to(root) else path))
 
 
 def with_or_without_gz(path: Path) -> Path:

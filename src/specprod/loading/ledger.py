@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from specprod.database.failures import Retries, translated
-from specprod.errors import LedgerError
+from specprod.errors import LedgerError, printable
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
 from specprod.files.tree import relative_name
@@ -202,7 +202,7 @@ class LoadLedger:
         time = present()
         item = self.storage.bound(connection).create_task_result(
             self._task(load),
-            f"{load.path.name} rows {piece.first} to {piece.last}",
+            f"{printable(load.path.name)} rows {piece.first} to {piece.last}",
             state=State.DONE,
             started=time,
             completed=time,
@@ -331,7 +331,7 @@ def opened(
         storage.create()
         _same_production(storage, name, production or {})
         with helpers.pipeline_execution(
-            storage, name, command, input_data={"production": dict(production or {}), "root": str(root)}
+            storage, name, command, input_data={"production": dict(production or {}), "root": printable(str(root))}
         ) as execution:
             ledger = LoadLedger(storage, execution, root, database.turn)
             try:

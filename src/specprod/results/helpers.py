@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 
 from specprod.configuration.passwords import mask_command, mask_data, mask_text
+from specprod.errors import printable
 from specprod.results.base import (
     PipelineExecution,
     PipelineResult,
@@ -52,7 +53,7 @@ def _message(error: BaseException) -> str:
     text = " ".join(str(error).replace("\0", "\\0").split())
     text = mask_text(f"{type(error).__name__}: {text}" if text else type(error).__name__)
     # Names of files that are not UTF-8 have characters that cannot be encoded.
-    text = text.encode(errors="backslashreplace").decode()
+    text = printable(text)
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 
