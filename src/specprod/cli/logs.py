@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
-__all__ = ["start_log"]
+__all__ = ["log_held", "start_log"]
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
@@ -41,3 +43,14 @@ def start_log(verbose: int, quiet: bool) -> None:
             handler.setFormatter(logging.Formatter(form, "%Y-%m-%d %H:%M:%S"))
     level = logging.ERROR if quiet else {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.getLogger("specprod").setLevel(level)
+
+
+@contextlib.contextmanager
+def log_held() -> Iterator[None]:
+    """Let no line of the log be written meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, _Stderr):
+                handler.acquire()
+                stack.callback(handler.release)
+        yield

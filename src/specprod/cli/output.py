@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from specprod.cli.logs import log_held
+
 if TYPE_CHECKING:
     from specprod.loading.interfaces import FileLoad, Progress
 
 __all__ = ["print_json", "print_table", "progress_bars"]
+
+
+# Seconds between two drawings of the bars.
+_PAUSE = 0.1
 
 
 def print_json(value: Any) -> None:
@@ -74,7 +80,15 @@ def progress_bars(wanted: bool) -> Iterator[Progress | None]:
         def render(self, task: Task) -> Text:
             return Text("") if task.total is None else super().render(task).append(" left")
 
-    with RichProgress(
+    class Bars(RichProgress):
+        """Bars that are drawn between two lines of the log: rich itself can draw them into one of another thread."""
+
+        def refresh(self) -> None:
+            with log_held():
+                super().refresh()
+
+    stopped = threading.Event()
+    with Bars(
         TextColumn("{task.description:12}"),
         BarColumn(),
         Rows(),
@@ -82,8 +96,20 @@ def progress_bars(wanted: bool) -> Iterator[Progress | None]:
         Left(),
         console=Console(stderr=True),
         transient=True,
+        auto_refresh=False,
     ) as bars:
-        yield _Bars(bars)
+
+        def draw() -> None:
+            while not stopped.wait(_PAUSE):
+                bars.refresh()
+
+        drawing = threading.Thread(target=draw, name="bars", daemon=True)
+        drawing.start()
+        try:
+            yield _Bars(bars)
+        finally:
+            stopped.set()
+            drawing.join()
 
 
 class _Bars:
