@@ -9,7 +9,9 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,12 +24,12 @@ import pytest
 
 from specprod.cli.main import main
 from specprod.database import connect
-from specprod.errors import ConfigurationError
+from specprod.errors import ConfigurationError, ValueRejectedError
 from specprod.files.tree import ProductionTree
 from specprod.loading.interfaces import FileLoad
 from specprod.loading.loader import Loader
 from specprod.production.job import load_production
-from specprod.production.setup import setup_db
+from specprod.production.setup import kept_version, load_versions, setup_db
 from specprod.results.orm import OrmPipelineResultsStorage
 from support.digests import digests
 
@@ -135,6 +137,42 @@ def test_versions_that_are_too_long(
         "table version holds 20\n"
     )
     assert not Path(database_target).exists()
+
+
+def test_versions_that_functions_are_given(sqlite_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Those of data are refused; that of a package under development is cut, and a load goes on."""
+    with setup_db(sqlite_file) as database:
+        with pytest.raises(ValueRejectedError, match=r"version 'v1.0-of-the-twenty-first' of lsd9-photometry has 24"):
+            load_versions("v1.0-of-the-twenty-first", "base", "dr1", "iron", "1.1", database=database)
+        load_versions("v" * 20, "base", "dr1", "iron", "1.1", database=database)
+    with contextlib.closing(sqlite3.connect(sqlite_file)) as connection:
+        found = dict(connection.execute("SELECT package, version FROM version"))
+    assert found["lsd9-photometry"] == "v" * 20
+    with caplog.at_level(logging.WARNING, "specprod"):
+        assert kept_version("numpy", "2.4.0.dev0+git20261121.abcdef") == "2.4.0.dev0+git202611"
+    assert "version 2.4.0.dev0+git20261121.abcdef of numpy is kept as 2.4.0.dev0+git202611" in caplog.text
+
+
+def test_files_have_one_name_in_ledger_status_and_verify(
+    sample_root: Path, tmp_path: Path, database_target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those that are links out of the root: status had no name for them."""
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere.fits"
+    shutil.copytree(sample_root, root)
+    file = root / "spectro/redux/sample/zcatalog/zall-pix-sample.fits"
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+    words = ["--specprod", "sample", "--database", database_target]
+    assert main(["run", str(root), *words, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["status", *words, "--root", str(root), "--files", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["left"] == []
+    names = {item["file"] for item in found["files"]}
+    assert {str(elsewhere), "spectro/redux/sample/tiles-sample.fits"} <= names
+    assert main(["verify", str(root), *words, "--json"]) == 0
+    tables = {item["table"]: item["files"] for item in json.loads(capsys.readouterr().out)["tables"]}
+    assert tables["zpix"] == 1
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "pipe"])
@@ -249,7 +287,7 @@ def screen(text: str) -> list[str]:
 
 def test_log_and_bars_on_one_terminal(sample_root: Path, sqlite_file: Path) -> None:
     """Each line of the log stands by itself, with the time, whatever the bars do."""
-    words = ["run", str(sample_root), "--specprod", "sample", "--database", str(sqlite_file), "-v", "--chunksize", "20"]
+    words = ["run", str(sample_root), "--specprod", "sample", "--database", str(sqlite_file), "-v"]
     child, terminal = pty.fork()
     if child == 0:
         os.environ.update(COLUMNS="400", LINES="50", TERM="xterm")

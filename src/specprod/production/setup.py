@@ -19,7 +19,7 @@ from specprod.errors import ValueRejectedError
 from specprod.model import Version, table_of
 from specprod.results.orm import OrmPipelineResultsStorage
 
-__all__ = ["DEFAULT_PUBLIC_ROLE", "DEFAULT_ROLES", "load_versions", "setup_db"]
+__all__ = ["DEFAULT_PUBLIC_ROLE", "DEFAULT_ROLES", "kept_version", "load_versions", "setup_db"]
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,9 @@ def load_versions(
         with translated(), database.begin() as own:
             load_versions(photometry, redshift, release, specprod, tiles, database=database, connection=own)
         return
-    versions = {name: _kept(name, package_version(name)) for name in ("astropy", "numpy", "sqlalchemy", "specprod")}
+    versions = {
+        name: kept_version(name, package_version(name)) for name in ("astropy", "numpy", "sqlalchemy", "specprod")
+    }
     versions |= {"lsd9-photometry": photometry, "redshift": redshift, "release": release}
     # The package and the production that it loads have one name in the field; the production is the data set.
     versions |= {"specprod-load": versions.pop("specprod"), "specprod": specprod, "tiles": tiles}
@@ -138,7 +140,7 @@ def load_versions(
             connection.execute(sa.update(table).where(table.c.package == package).values(version=value))
 
 
-def _kept(package: str, version: str) -> str:
+def kept_version(package: str, version: str) -> str:
     """Cut the version of a package that is under development, and say so; a load does not fail for it."""
     if len(version) > LONGEST_VERSION:
         logger.warning("version %s of %s is kept as %s", version, package, version[:LONGEST_VERSION])
