@@ -1,13 +1,20 @@
 """specprod-load batch, and submit-batch in its test mode."""
 
 import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
+from conftest import IN_CI, unavailable
+from specprod.batch import write_scripts
+from specprod.errors import ConfigurationError
+
 ROOT = Path(__file__).resolve().parents[1]
+DAEMONS = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 TILES = "TILEID,LASTNIGHT,EFFTIME_SPEC\n" + "".join(f"{tile},20220101,9.0\n" for tile in range(11, 20))
 
 
@@ -154,3 +161,44 @@ def test_wrong_arguments(run, words, message):
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
     assert "geheim" not in done.stderr
+
+
+def test_submit_batch_comes_with_the_package():
+    """The script itself, and not a second one that could differ."""
+    installed = [file for file in distribution("specprod").files if file.name == "submit-batch"]
+    assert [file.locate().read_text() for file in installed] == [(ROOT / "bin/submit-batch").read_text()]
+    done = subprocess.run([installed[0].locate(), "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: submit-batch ")
+
+
+def test_scripts_appear_together(tmp_path):
+    """Where one cannot be put into its place, none of them is."""
+    write_scripts({"a.sh": "1\n"}, tmp_path)
+    (tmp_path / "b.sh").mkdir()
+    with pytest.raises(ConfigurationError, match=r"b\.sh is a directory"):
+        write_scripts({"a.sh": "2\n", "b.sh": "2\n"}, tmp_path)
+    assert (tmp_path / "a.sh").read_text() == "1\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.sh", "b.sh", "done"]
+
+
+@pytest.mark.parametrize("environ", [{}, {"CI": "1"}], ids=["here", "CI"])
+def test_slurm_that_cannot_start_is_skipped_with_the_reason(tmp_path, environ):
+    """As in a container without cgroups; where everything ought to run, it is a failure."""
+    if missing := [tool for tool in ("munged", "slurmctld", "tcsh") if shutil.which(tool, path=DAEMONS) is None]:
+        unavailable(f"{', '.join(missing)} missing", required=IN_CI)
+    daemon = tmp_path / "slurmd"
+    daemon.write_text("#!/bin/sh\necho 'slurmd: error: cannot find cgroup plugin for cgroup/v2' >&2\nexit 1\n")
+    daemon.chmod(0o755)
+    inherited = {key: value for key, value in os.environ.items() if key != "CI" and not key.startswith("PYTEST")}
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "next_tiles"]
+    done = subprocess.run(
+        [*words, str(ROOT / "tests/test_batch_slurm.py")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**inherited, **environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=False,
+    )
+    assert "NOT TESTED IN SLURM: slurmd ended with 1: slurmd: error: cannot find cgroup plugin" in done.stdout
+    assert ("1 error" if environ else "1 skipped") in done.stdout.splitlines()[-1]
+    assert done.returncode == (1 if environ else 0)

@@ -1,5 +1,8 @@
 """Values, their order of precedence and their origins."""
 
+import dataclasses
+import inspect
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from specprod.coeff import extract, load_patch
 from specprod.configuration import KEYS, Configuration, Production, known_names, load_configuration, mask_password
+from specprod.configuration.passwords import mask_command, mask_data
+from specprod.database.failures import Retries
 from specprod.errors import ConfigurationError
+from specprod.load import load_file
+from specprod.loading.loader import Loader
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -343,12 +351,59 @@ def test_unknown_profile():
         ("postgresql://h/d?user=u&password=p&x=1", "postgresql://h/d?user=u&password=***&x=1"),
         ("host=h password=p dbname=d", "host=h password=*** dbname=d"),
         ("host=h password = 'p \\' q' dbname=d", "host=h password = *** dbname=d"),
+        ("postgresql://u:two words@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:quote'\"@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u@x:p@h/d", "postgresql://u@x:***@h/d"),
+        ("postgresql://h/d?pass%77ord=p&a=b", "postgresql://h/d?pass%77ord=***&a=b"),
+        ("postgresql://h/d?p%2561ssword=p", "postgresql://h/d?p%2561ssword=***"),
+        ("postgresql://h/d?SSLPASSWORD=p:q@r", "postgresql://h/d?SSLPASSWORD=***"),
+        ("postgresql://u:two words", "postgresql://u:***"),
+        ("postgresql://[::1]:5432/d", "postgresql://[::1]:5432/d"),
+        ("postgresql://a:5432,b:5433/d", "postgresql://a:5432,b:5433/d"),
+        ("host=h password='p q", "host=h password=***"),
+        ("host=h password=p\\ q dbname=d", "host=h password=*** dbname=d"),
+        ("--database=postgresql://u:p 'q@h/d", "--database=postgresql://u:***@h/d"),
+        ("PGPASSWORD=p", "PGPASSWORD=***"),
+        ("u:p@h/d", "u:***@h/d"),
+        ("//u:p@h/d", "//u:***@h/d"),
+        ("/data/a:b@c.db", "/data/a:b@c.db"),
+        ("./a:b@c.db", "./a:b@c.db"),
+        ("ada@example.org", "ada@example.org"),
+        ("a=b.db", "a=b.db"),
         ("a.db", "a.db"),
         ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
     ],
 )
 def test_masked_passwords(url, masked):
     assert mask_password(url) == masked
+
+
+def test_masked_commands():
+    words = ["specprod-load", "run", "a b", "--database", "postgresql://u:p q'@h/d", "--schema=it's"]
+    shown = "specprod-load run 'a b' --database postgresql://u:***@h/d '--schema=it'\"'\"'s'"
+    assert mask_command(words) == mask_command(shlex.join(words)) == shown
+    # What is no command, for a quote is not closed, is masked as prose.
+    assert mask_command("it's postgresql://u:p@h/d") == "it's postgresql://u:***@h/d"
+
+
+def test_masked_data():
+    data = {"url": "postgresql://u:p q@h/d", "api_token": "x", "n": 3, "list": ["see postgresql://u:p@h/d now", None]}
+    expected = {"url": "postgresql://u:***@h/d", "api_token": "***", "n": 3}
+    assert mask_data(data) == expected | {"list": ["see postgresql://u:***@h/d now", None]}
+
+
+def test_defaults_agree():
+    """Functions, configuration and examples have one default of each thing."""
+    configuration = load_configuration(environ={})
+    functions = (load_file, load_patch, extract, Loader)
+    sizes = {inspect.signature(function).parameters["chunksize"].default for function in functions}
+    assert sizes == {configuration.get("loading.chunksize")} == {25000}
+    retries = {name: configuration.get(f"retries.{name}") for name in ("attempts", "first_pause", "longest_pause")}
+    assert retries == dataclasses.asdict(Retries()) == {"attempts": 8, "first_pause": 0.2, "longest_pause": 30.0}
+    for name in ("specprod.toml", "specprod.ini"):
+        example = load_configuration(ROOT / "etc" / name, environ={})
+        assert example.get("loading.chunksize") == 25000
+        assert {key: example.get(f"retries.{key}") for key in retries} == retries
 
 
 @given(

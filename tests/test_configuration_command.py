@@ -57,7 +57,7 @@ def test_json(run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["loadin"], "specprod-load: no key loadin and none that begins with it\n"),
+        (["loadin"], "specprod-load: no key loadin and none that begins with it; did you mean loading?\n"),
         (["--config", "absent.toml"], "specprod-load: absent.toml: cannot be read: No such file or directory\n"),
     ],
 )

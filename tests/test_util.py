@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 from astropy.table import Table
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url, text
 
 from specprod import util
 from support.server import PASSWORD, Server
@@ -92,7 +92,7 @@ def test_parse_pgpass(pgpass: Path, lines: str, expected: tuple[int | None, str 
         assert found is None
         return
     url = make_url(found)
-    assert (url.host, url.username, url.drivername) == ("host", "user", "postgresql")
+    assert (url.host, url.username, url.drivername) == ("host", "user", "postgresql+psycopg")
     assert (url.port, url.database, url.password or "") == expected
 
 
@@ -113,7 +113,7 @@ def test_parse_pgpass_without_a_file(
     own = tmp_path / ".pgpass"
     own.touch(mode=0o600)
     own.write_text("specprod-db.desi.lbl.gov:5432:desi:desi_admin:pass\n")
-    assert util.parse_pgpass() == "postgresql://desi_admin:pass@specprod-db.desi.lbl.gov:5432/desi"
+    assert util.parse_pgpass() == "postgresql+psycopg://desi_admin:pass@specprod-db.desi.lbl.gov:5432/desi"
 
 
 def test_libpq_reads_the_file_in_the_same_way(pgpass: Path) -> None:
@@ -124,9 +124,12 @@ def test_libpq_reads_the_file_in_the_same_way(pgpass: Path) -> None:
         assert written != PASSWORD
         pgpass.write_text(f"127.0.0.1:1:*:other:wrong\n127.0.0.1:{own.port}:*:{own.superuser}:{written}\n")
         found = util.parse_pgpass("127.0.0.1", own.superuser)
-        for target in (f"{found}/postgres", f"postgresql://{own.superuser}@127.0.0.1:{own.port}/postgres"):
-            with psycopg.connect(target) as connection:
-                assert connection.execute("SELECT current_user").fetchone() == (own.superuser,)
+        with psycopg.connect(f"postgresql://{own.superuser}@127.0.0.1:{own.port}/postgres") as connection:
+            assert connection.execute("SELECT current_user").fetchone() == (own.superuser,)
+        engine = create_engine(f"{found}/postgres")
+        with engine.connect() as session:
+            assert session.scalar(text("SELECT current_user")) == own.superuser
+        engine.dispose()
         assert os.environ["PGPASSFILE"] == str(pgpass)
     finally:
         own.remove()

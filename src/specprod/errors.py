@@ -15,12 +15,13 @@
     │   ├── SchemaError                 not ours, wrong tables, a role that does not exist
     │   ├── LockedError                 another loader is at work
     │   └── ConstraintError             a key or a reference is violated
-    ├── LedgerError                 what was loaded before does not fit what is asked for now
-    └── VerificationError           database and files differ
+    └── LedgerError                 what was loaded before does not fit what is asked for now
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from os import PathLike
 
 __all__ = [
@@ -38,7 +39,8 @@ __all__ = [
     "SchemaError",
     "SpecprodError",
     "ValueRejectedError",
-    "VerificationError",
+    "did_you_mean",
+    "printable",
 ]
 
 
@@ -81,7 +83,7 @@ class SpecprodError(Exception):
             if value is not None
         ]
         message = " ".join(str(self.message).split())
-        return f"{', '.join(places)}: {message}" if places else message
+        return printable(f"{', '.join(places)}: {message}" if places else message)
 
 
 class ConfigurationError(SpecprodError):
@@ -136,5 +138,28 @@ class LedgerError(SpecprodError):
     """What was loaded before does not fit what is asked for now."""
 
 
-class VerificationError(SpecprodError):
-    """Database and files differ."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Make the end of a message about a name that does not exist: the one that is most alike, if any is.
+
+    Examples
+    --------
+    >>> "unknown production 'irn'" + did_you_mean("irn", ["fuji", "iron"])
+    "unknown production 'irn'; did you mean iron?"
+    """
+    alike = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {alike[0]}?" if alike else ""
+
+
+def printable(text: str) -> str:
+    r"""Write a text as UTF-8 can hold it: bytes of the name of a file that are not UTF-8 as ``\xff``.
+
+    Examples
+    --------
+    >>> print(printable("tiles-\udcff.fits"))
+    tiles-\xff.fits
+    """
+    return text.translate(_BYTES).encode(errors="backslashreplace").decode()
+
+
+# What Python makes of a byte that is not UTF-8.
+_BYTES = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}

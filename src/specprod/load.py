@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from specprod.configuration.defaults import CHUNKSIZE
 from specprod.database.connection import Database
 from specprod.database.keys import build_sky_index
 from specprod.database.upsert import Upsert
+from specprod.entry import run_command
 from specprod.files.tables import Chunk
 from specprod.loading.filters import deduplicate_targetid
 from specprod.loading.loader import Loader
@@ -59,6 +61,7 @@ __all__ = [
     "finitize",
     "load_file",
     "load_versions",
+    "main",
     "q3c_index",
     "setup_db",
     "upsert",
@@ -73,7 +76,7 @@ def load_file(
     hdu: int | str = 1,
     row_filter: Callable[[Chunk], npt.NDArray[np.integer[Any]]] | None = None,
     q3c: str | None = None,
-    chunksize: int = 50000,
+    chunksize: int = CHUNKSIZE,
     alternate_load: bool = False,
     *,
     database: Database,
@@ -94,7 +97,8 @@ def load_file(
     q3c : str, optional
         Right ascension column; if set, the index of the sky is built after the load, and the table clustered on it.
     chunksize : int
-        Rows that are read, converted and committed at a time.
+        Rows that are read, converted and committed at a time. The reference has 50000 by default, we have 25000
+        everywhere: a load is as fast with them, and takes less memory.
     alternate_load : bool
         Has no effect; all loads use little memory.
     database : Database
@@ -176,3 +180,19 @@ def upsert(rows: Sequence[Base], do_nothing: bool = False) -> Upsert:
         For ``execute()`` of a session or connection, in PostgreSQL or SQLite.
     """
     return Upsert(rows, do_nothing)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run ``specprod-load run``, the load of a production.
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        The words after ``specprod-load run``; those of the process by default.
+
+    Returns
+    -------
+    int
+        For `sys.exit`; the command has said what went wrong.
+    """
+    return run_command("run", args)

@@ -7,6 +7,9 @@ of a ``connection`` that it is given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from specprod.entry import run_command
 from specprod.production.finish import update_primary, update_q3c
 from specprod.tiles.loaded import Loaded
 from specprod.tiles.loading import Record, TileSummary, changed_tiles, load_tiles
@@ -33,6 +36,7 @@ __all__ = [
     "load_target",
     "load_targetphot",
     "load_tiles",
+    "main",
     "potential_photometry",
     "potential_targets",
     "targetphot",
@@ -40,3 +44,19 @@ __all__ = [
     "update_primary",
     "update_q3c",
 ]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run ``specprod-load tile``, the load of tiles.
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        The words after ``specprod-load tile``; those of the process by default.
+
+    Returns
+    -------
+    int
+        For `sys.exit`; the command has said what went wrong.
+    """
+    return run_command("tile", args)

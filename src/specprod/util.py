@@ -123,8 +123,9 @@ def parse_pgpass(hostname: str = "specprod-db.desi.lbl.gov", username: str = "de
     Returns
     -------
     str or None
-        A URL with the password, of the first line that fits; what that line leaves open by ``*`` (port, database) is
-        not in it. None if there is no such line, no file, or if others than its owner may use the file, as for libpq.
+        A URL with the password, such as SQLAlchemy opens with psycopg, of the first line that fits; what that line
+        leaves open by ``*`` (port, database) is not in it. None if there is no such line, no file, or if others than
+        its owner may use the file, as for libpq.
 
     Notes
     -----
@@ -149,7 +150,7 @@ def parse_pgpass(hostname: str = "specprod-db.desi.lbl.gov", username: str = "de
         if port is not None and not port.isdecimal():
             continue
         return URL.create(
-            "postgresql",
+            "postgresql+psycopg",
             username=username,
             password=_unescaped(found["password"]),
             host=hostname,

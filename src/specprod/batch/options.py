@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import zlib
 from dataclasses import dataclass, field, fields
@@ -158,7 +159,7 @@ class BatchOptions:
     @property
     def marks(self) -> str:
         """Name of the directory, below ``done``, for marks of what is done in this schema of this database."""
-        return f"{self.target}.{zlib.crc32(self.database.encode()):08x}"
+        return f"{self.target}.{zlib.crc32(os.fsencode(self.database)):08x}"
 
 
 def _absolute(path: str | Path) -> Path:

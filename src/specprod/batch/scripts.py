@@ -16,6 +16,7 @@ from typing import Final
 from specprod.batch.options import BatchOptions
 from specprod.batch.shell import directive, quote
 from specprod.errors import ConfigurationError
+from specprod.files.publishing import Publication
 from specprod.stages import STAGE_NAMES
 from specprod.tiles.selection import select_tiles
 
@@ -63,7 +64,7 @@ def prepare_template(options: BatchOptions | argparse.Namespace) -> dict[str, st
 
 
 def write_scripts(scripts: Mapping[str, str], job_dir: Path) -> list[Path]:
-    """Write scripts, each beside its place and then moved there.
+    """Write scripts, all beside their places and then moved there together.
 
     Parameters
     ----------
@@ -82,16 +83,14 @@ def write_scripts(scripts: Mapping[str, str], job_dir: Path) -> list[Path]:
     ConfigurationError
         If the directory cannot be written.
     """
-    paths = []
+    paths = [job_dir / name for name in scripts]
     try:
         (job_dir / "done").mkdir(parents=True, exist_ok=True)
-        for name, contents in scripts.items():
-            path = job_dir / name
-            beside = job_dir / f".{name}.new"
-            beside.write_text(contents, encoding="utf-8")
-            beside.chmod(0o644 if path.suffix == ".jobs" else 0o755)
-            beside.replace(path)
-            paths.append(path)
+        with Publication(overwrite=True) as publication:
+            for path in paths:
+                beside = publication.path(path)
+                beside.write_text(scripts[path.name], encoding="utf-8", errors="surrogateescape")
+                beside.chmod(0o644 if path.suffix == ".jobs" else 0o755)
     except OSError as error:
         raise ConfigurationError(f"cannot be written: {error.strerror}", file=error.filename or job_dir) from error
     logger.info("%d scripts in %s", len(paths) - 1, job_dir)

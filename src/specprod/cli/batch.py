@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from specprod.cli.names import Production
+from specprod.cli.options import config_option, read_configuration
+
 EPILOG = """\b
 Examples:
   specprod-load batch ada@example.org /data/desi iron
@@ -19,7 +22,7 @@ FILE = click.Path(path_type=Path)
 @click.command(epilog=EPILOG)
 @click.argument("email")
 @click.argument("root", type=FILE)
-@click.argument("specprod")
+@click.argument("specprod", type=Production())
 @click.option("--schema", help="Schema to load into.  [default: SPECPROD]")
 @click.option("--csh", is_flag=True, help="Write csh scripts instead of bash.")
 @click.option("--job-dir", type=FILE, help="Directory of scripts, logs and marks.  [default: ~/Documents/Jobs]")
@@ -44,28 +47,23 @@ FILE = click.Path(path_type=Path)
 @click.option("--database", help="URL or SQLite file to load into; without password.")
 @click.option("--hostname", help="PostgreSQL server to load into.")
 @click.option("--username", help="User on that server.")
-@click.option("--config", type=FILE, help="Configuration file, for this command and for the jobs.")
+@config_option
 @click.option("--dry-run", is_flag=True, help="Print the scripts instead of writing them.")
-def batch(
-    profile: str | None, database: str | None, hostname: str | None, username: str | None, dry_run: bool, **options: Any
-) -> None:
+def batch(config: Path | None, dry_run: bool, **options: Any) -> None:
     """Write SLURM scripts that load the production SPECPROD below ROOT; mails of the jobs go to EMAIL.
 
     A script a stage, or a script a tile. Prints the files that it wrote; the last, whose name ends in .jobs, is the
     order of the others, and what submit-batch takes.
     """
     from specprod.batch import BatchOptions, prepare_template, write_scripts
-    from specprod.configuration import load_configuration
 
-    configuration = load_configuration(options["config"])
-    for key, option, value in (
-        ("batch.profile", "--profile", profile),
-        ("database.url", "--database", database),
-        ("database.hostname", "--hostname", hostname),
-        ("database.username", "--username", username),
-    ):
-        configuration = configuration.override({key: value}, f"option {option}")
-    chosen = BatchOptions(configuration=configuration, **options)
+    keys = {
+        "batch__profile": options.pop("profile"),
+        **{f"database__{name}": options.pop(name) for name in ("hostname", "username")},
+    }
+    configuration = read_configuration(config, **keys)
+    configuration = configuration.override({"database.url": options.pop("database")}, "option --database")
+    chosen = BatchOptions(configuration=configuration, config=config, **options)
     scripts = prepare_template(chosen)
     if dry_run:
         for name, contents in scripts.items():

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from specprod.cli.options import configured, database_options, open_database, retries, verbosity
+from specprod.cli.logs import start_log
+from specprod.cli.names import NamedGroup, Names, specprod_option
+from specprod.cli.options import (
+    DatabaseOptions,
+    config_option,
+    database_options,
+    gathered,
+    json_option,
+    quiet_option,
+    read_configuration,
+    retries,
+    verbose_option,
+)
 from specprod.cli.output import print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
     from specprod.configuration import Configuration
     from specprod.database.connection import Database
+    from specprod.loading.interfaces import Progress
 
-F = TypeVar("F", bound=Callable[..., Any])
 TABLES = ("zpix", "ztile")
 
 EPILOG = """\b
@@ -30,7 +43,27 @@ or all four:
 """
 
 
-@click.group(epilog=EPILOG)
+@dataclass(frozen=True, kw_only=True)
+class FixOptions:
+    """The options of the steps, as --help describes them; each step has some of them."""
+
+    specprod: str
+    root: Path = Path()
+    tables: tuple[str, ...] = ()
+    patch_schema: str | None = None
+    catalogues: Path | None = None
+    output: Path = Path()
+    overwrite: bool = False
+    chunksize: int | None = None
+    backup: bool = False
+    dry_run: bool = False
+    as_json: bool = False
+
+
+fix_options = gathered("options", FixOptions)
+
+
+@click.group(cls=NamedGroup, epilog=EPILOG)
 def coeff_fix() -> None:
     """Replace the template coefficients in zpix and ztile, coeff_0 to coeff_9, by those of the catalogues.
 
@@ -38,9 +71,8 @@ def coeff_fix() -> None:
     """
 
 
-specprod_option = click.option("--specprod", required=True, metavar="NAME", help="The production, such as iron.")
 table_option = click.option(
-    "--table", "tables", multiple=True, type=click.Choice(TABLES), help="Only this table.  [default: both]"
+    "--table", "tables", multiple=True, type=Names(TABLES), help="Only this table.  [default: both]"
 )
 patch_schema_option = click.option(
     "--patch-schema",
@@ -65,26 +97,19 @@ catalogues_option = click.option(
     help="Directory of other catalogues, zall-pix-NAME.fits and zall-tilecumulative-NAME.fits.  "
     "[default: those that the production is loaded from]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 root_argument = click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
 @contextlib.contextmanager
-def _databases(
-    specprod: str,
-    patch_schema: str | None,
-    config: Path | None,
-    chunksize: int | None = None,
-    **where: Any,
-) -> Iterator[tuple[Configuration, Database, Database]]:
+def _databases(options: FixOptions, where: DatabaseOptions) -> Iterator[tuple[Configuration, Database, Database]]:
     """Open the production and the schema of its patch tables, and close them."""
     from specprod.coeff import default_schema
 
     # Where a copy of a production is patched, its name need not be that of a production we know.
-    configuration = configured(config, loading__chunksize=chunksize).for_production(specprod)
+    configuration = where.configuration(loading__chunksize=options.chunksize).for_production(options.specprod)
     with (
-        open_database(configuration, default_schema=specprod, **where) as target,
-        target.beside(patch_schema or default_schema(specprod)) as patches,
+        where.open(configuration, options.specprod) as target,
+        target.beside(options.patch_schema or default_schema(options.specprod)) as patches,
     ):
         yield configuration, target, patches
 
@@ -98,32 +123,23 @@ def _print(rows: Sequence[Any], as_json: bool) -> None:
         print_table(tuple(records[0]), [tuple(record.values()) for record in records])
 
 
-def _extract(
-    root: Path,
-    specprod: str,
-    tables: Sequence[str],
-    catalogues: Path | None,
-    output: Path,
-    overwrite: bool,
-    configuration: Configuration,
-) -> dict[Path, tuple[str, int]]:
+def _extract(options: FixOptions, configuration: Configuration) -> dict[Path, tuple[str, int]]:
+    """Write the patch files; give table and rows of each."""
     from specprod.coeff import extract as extract_table
     from specprod.coeff import find_catalogue, patch_name
     from specprod.files.publishing import check_absent
     from specprod.files.tree import ProductionTree
 
-    tree = ProductionTree(root, configuration.production(specprod))
-    paths = {table: output / patch_name(table, specprod) for table in tables or TABLES}
+    specprod = options.specprod
+    tree = ProductionTree(options.root, configuration.production(specprod))
+    paths = {table: options.output / patch_name(table, specprod) for table in options.tables or TABLES}
     sources = {
-        table: [find_catalogue(catalogues, table, specprod)] if catalogues else tree.redshifts(table)[0]
+        table: [find_catalogue(options.catalogues, table, specprod)] if options.catalogues else tree.redshifts(table)[0]
         for table in paths
     }
-    check_absent(list(paths.values()), overwrite)
-    chunksize = configuration.get("loading.chunksize")
-    return {
-        path: (table, extract_table(sources[table], table, path, overwrite=overwrite, chunksize=chunksize))
-        for table, path in paths.items()
-    }
+    check_absent(list(paths.values()), options.overwrite)
+    given = {"overwrite": options.overwrite, "chunksize": configuration.get("loading.chunksize")}
+    return {path: (table, extract_table(sources[table], table, path, **given)) for table, path in paths.items()}
 
 
 @coeff_fix.command(epilog="Example: specprod-load coeff-fix extract prod --specprod iron --output patches")
@@ -135,28 +151,16 @@ def _extract(
 @click.option("--overwrite", is_flag=True, help="Replace patch files that exist.")
 @chunksize_option
 @json_option
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Configuration file.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice: also debugging messages.")
-@click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong.")
-def extract(
-    root: Path,
-    specprod: str,
-    tables: tuple[str, ...],
-    catalogues: Path | None,
-    output: Path,
-    overwrite: bool,
-    chunksize: int | None,
-    as_json: bool,
-    config: Path | None,
-    verbose: int,
-    quiet: bool,
-) -> None:
+@config_option
+@verbose_option
+@quiet_option
+@fix_options
+def extract(options: FixOptions, config: Path | None, verbose: int, quiet: bool) -> None:
     """Write patch files: keys and coefficients of the redshift catalogues of the production below ROOT."""
-    verbosity(verbose, quiet)
-    configuration = configured(config, specprod, loading__chunksize=chunksize)
-    written = _extract(root, specprod, tables, catalogues, output, overwrite, configuration)
+    start_log(verbose, quiet)
+    written = _extract(options, read_configuration(config, options.specprod, loading__chunksize=options.chunksize))
     records = [{"table": table, "rows": rows, "file": str(path)} for path, (table, rows) in written.items()]
-    if as_json:
+    if options.as_json:
         print_json(records)
     else:
         print_table(("table", "rows", "file"), [tuple(record.values()) for record in records])
@@ -170,44 +174,28 @@ def extract(
 @chunksize_option
 @json_option
 @database_options
-def load(
-    files: tuple[Path, ...],
-    specprod: str,
-    patch_schema: str | None,
-    overwrite: bool,
-    as_json: bool,
-    verbose: int,
-    quiet: bool,
-    **where: Any,
-) -> None:
+@fix_options
+def load(files: tuple[Path, ...], options: FixOptions, where: DatabaseOptions) -> None:
     """Load patch FILES into the tables zpixpatch and ztilepatch."""
-    verbosity(verbose, quiet)
-    with _databases(specprod, patch_schema, **where) as (configuration, _, patches):
-        loaded = _load(patches, files, overwrite, configuration, not quiet)
+    with _databases(options, where) as (configuration, _, patches), progress_bars(not where.quiet) as progress:
+        loaded = _load(patches, files, options.overwrite, configuration, progress)
     records = [{"table": f"{table}patch", "rows": rows} for table, rows in loaded]
-    if as_json:
+    if options.as_json:
         print_json(records)
     else:
         print_table(("table", "rows"), [tuple(record.values()) for record in records])
 
 
 def _load(
-    patches: Database, files: Sequence[Path], overwrite: bool, configuration: Configuration, bars: bool
+    patches: Database, files: Sequence[Path], overwrite: bool, configuration: Configuration, progress: Progress | None
 ) -> list[tuple[str, int]]:
     from specprod.coeff import load_patch
 
-    with progress_bars(bars) as progress:
-        return [
-            load_patch(
-                patches,
-                path,
-                overwrite=overwrite,
-                chunksize=configuration.get("loading.chunksize"),
-                retries=retries(configuration),
-                progress=progress,
-            )
-            for path in files
-        ]
+    chunksize, rule = configuration.get("loading.chunksize"), retries(configuration)
+    return [
+        load_patch(patches, path, overwrite=overwrite, chunksize=chunksize, retries=rule, progress=progress)
+        for path in files
+    ]
 
 
 @coeff_fix.command(epilog="Example: specprod-load coeff-fix check --specprod iron --database prod.db")
@@ -216,25 +204,17 @@ def _load(
 @patch_schema_option
 @json_option
 @database_options
-def check(
-    specprod: str,
-    tables: tuple[str, ...],
-    patch_schema: str | None,
-    as_json: bool,
-    verbose: int,
-    quiet: bool,
-    **where: Any,
-) -> None:
+@fix_options
+def check(options: FixOptions, where: DatabaseOptions) -> None:
     """Count the rows of the production, of the patch, and of both joined by id; exit status 1 unless all are equal.
 
     The last column is the number of rows whose coefficients differ.
     """
     from specprod.coeff import compare, require_agreement
 
-    verbosity(verbose, quiet)
-    with _databases(specprod, patch_schema, **where) as (_, target, patches):
-        counts = compare(target, patches, tables or TABLES)
-    _print(counts, as_json)
+    with _databases(options, where) as (_, target, patches):
+        counts = compare(target, patches, options.tables or TABLES)
+    _print(counts, options.as_json)
     require_agreement(counts)
 
 
@@ -246,29 +226,24 @@ def check(
 @click.option("--dry-run", is_flag=True, help="Say how many rows would change, and change nothing.")
 @json_option
 @database_options
-def apply(
-    specprod: str,
-    tables: tuple[str, ...],
-    patch_schema: str | None,
-    backup: bool,
-    dry_run: bool,
-    as_json: bool,
-    verbose: int,
-    quiet: bool,
-    **where: Any,
-) -> None:
+@fix_options
+def apply(options: FixOptions, where: DatabaseOptions) -> None:
     """Replace the coefficients that differ, in one transaction, with the counts before it and a check after it.
 
     If the counts disagree or a row differs afterwards, nothing is changed and the exit status is 1.
     """
     from specprod.coeff import apply_patch
 
-    verbosity(verbose, quiet)
-    with _databases(specprod, patch_schema, **where) as (configuration, target, patches):
+    with _databases(options, where) as (configuration, target, patches):
         done = apply_patch(
-            target, patches, tables or TABLES, backup=backup, dry_run=dry_run, retries=retries(configuration)
+            target,
+            patches,
+            options.tables or TABLES,
+            backup=options.backup,
+            dry_run=options.dry_run,
+            retries=retries(configuration),
         )
-    _print(done, as_json)
+    _print(done, options.as_json)
 
 
 @coeff_fix.command(epilog="Example: specprod-load coeff-fix undo --specprod iron --database prod.db")
@@ -277,25 +252,17 @@ def apply(
 @patch_schema_option
 @json_option
 @database_options
-def undo(
-    specprod: str,
-    tables: tuple[str, ...],
-    patch_schema: str | None,
-    as_json: bool,
-    verbose: int,
-    quiet: bool,
-    **where: Any,
-) -> None:
+@fix_options
+def undo(options: FixOptions, where: DatabaseOptions) -> None:
     """Restore the coefficients that apply --backup kept, in one transaction.
 
     Nothing is restored if a row no longer has the values of the patch.
     """
     from specprod.coeff import undo_patch
 
-    verbosity(verbose, quiet)
-    with _databases(specprod, patch_schema, **where) as (configuration, target, patches):
-        done = undo_patch(target, patches, tables or None, retries=retries(configuration))
-    _print(done, as_json)
+    with _databases(options, where) as (configuration, target, patches):
+        done = undo_patch(target, patches, options.tables or None, retries=retries(configuration))
+    _print(done, options.as_json)
 
 
 @coeff_fix.command(
@@ -313,31 +280,19 @@ def undo(
 @chunksize_option
 @json_option
 @database_options
-def all_steps(
-    root: Path,
-    specprod: str,
-    tables: tuple[str, ...],
-    patch_schema: str | None,
-    catalogues: Path | None,
-    output: Path,
-    backup: bool,
-    overwrite: bool,
-    chunksize: int | None,
-    as_json: bool,
-    config: Path | None,
-    verbose: int,
-    quiet: bool,
-    **where: Any,
-) -> None:
+@fix_options
+def all_steps(options: FixOptions, where: DatabaseOptions) -> None:
     """Extract, load, check and apply, one after the other; the first that fails is the last."""
     from specprod.coeff import apply_patch, compare, require_agreement
 
-    verbosity(verbose, quiet)
-    own = configured(config, specprod, loading__chunksize=chunksize)
-    with _databases(specprod, patch_schema, config, chunksize, **where) as (configuration, target, patches):
-        written = _extract(root, specprod, tables, catalogues, output, overwrite, own)
-        _load(patches, list(written), overwrite, configuration, not quiet)
-        counts = compare(target, patches, tables or TABLES)
+    own = where.configuration(options.specprod, loading__chunksize=options.chunksize)
+    with _databases(options, where) as (configuration, target, patches):
+        written = _extract(options, own)
+        with progress_bars(not where.quiet) as progress:
+            _load(patches, list(written), options.overwrite, configuration, progress)
+        counts = compare(target, patches, options.tables or TABLES)
         require_agreement(counts)
-        done = apply_patch(target, patches, tables or TABLES, backup=backup, retries=retries(configuration))
-    _print(done, as_json)
+        done = apply_patch(
+            target, patches, options.tables or TABLES, backup=options.backup, retries=retries(configuration)
+        )
+    _print(done, options.as_json)

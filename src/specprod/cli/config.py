@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from specprod.cli.options import json_option
+from specprod.cli.output import print_json
 
 EPILOG = """\b
 Examples:
@@ -17,7 +19,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("names", nargs=-1, metavar="[KEY]...")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Read this configuration file as well.")
-@click.option("--json", "as_json", is_flag=True, help="Print a list of key, value and origin as JSON.")
+@json_option
 def config(names: tuple[str, ...], file: Path | None, as_json: bool) -> None:
     """Show the configuration and where each value came from.
 
@@ -26,7 +28,7 @@ def config(names: tuple[str, ...], file: Path | None, as_json: bool) -> None:
     """
     from specprod.configuration import KEYS, load_configuration
     from specprod.configuration.core import BUILT_IN
-    from specprod.errors import ConfigurationError
+    from specprod.errors import ConfigurationError, did_you_mean
 
     configuration = load_configuration(file)
     every = configuration.names()
@@ -35,12 +37,13 @@ def config(names: tuple[str, ...], file: Path | None, as_json: bool) -> None:
         chosen = [name for name in every if any(name == word or name.startswith(f"{word}.") for word in names)]
         for word in names:
             if not any(name == word or name.startswith(f"{word}.") for name in chosen):
-                raise ConfigurationError(f"no key {word} and none that begins with it")
+                hint = did_you_mean(word, [*every, *{name.partition(".")[0] for name in every}])
+                raise ConfigurationError(f"no key {word} and none that begins with it{hint}")
     if as_json:
         table = [
             {"key": name, "value": configuration.masked(name), "origin": configuration.origin(name)} for name in chosen
         ]
-        click.echo(json.dumps(table, indent=2, default=str))
+        print_json(table)
         return
     rows = [(name, configuration.shown(name), configuration.origin(name)) for name in chosen]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]

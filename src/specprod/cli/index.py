@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from specprod.cli.options import configured, database_options, open_database, retries, verbosity
+from specprod.cli.options import DatabaseOptions, database_options, retries
+from specprod.cli.output import progress_bars
 
 
 @click.command(epilog="Example: specprod-load index --database postgresql://host/name --schema iron --cluster")
 @click.option("--cluster", is_flag=True, help="Also rewrite the tables in the order of the sky; this locks them.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Connections that build.")
 @database_options
-def index(
-    cluster: bool,
-    workers: int | None,
-    database: str | None,
-    hostname: str | None,
-    username: str | None,
-    schema: str | None,
-    config: Path | None,
-    verbose: int,
-    quiet: bool,
-) -> int:
+def index(cluster: bool, workers: int | None, where: DatabaseOptions) -> int:
     """Build the keys, indexes and references that are missing, and gather statistics.
 
     What is there already is left alone.
     """
-    verbosity(verbose, quiet)
-    configuration = configured(config, loading__workers=workers)
+    configuration = where.configuration(loading__workers=workers)
 
     from specprod.production.job import build_all
 
-    with open_database(configuration, database, hostname, username, schema) as target:
+    with where.open(configuration) as target, progress_bars(not where.quiet) as progress:
         built = build_all(
-            target, cluster=cluster, workers=configuration.get("loading.workers"), retries=retries(configuration)
+            target,
+            cluster=cluster,
+            workers=configuration.get("loading.workers"),
+            retries=retries(configuration),
+            progress=progress,
         )
     for name in built:
         click.echo(f"built {name}")

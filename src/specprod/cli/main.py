@@ -1,6 +1,7 @@
 """The command ``specprod-load``: finds the subcommand, maps errors to exit codes.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 done but rows were rejected or differ, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage, 3 done but rows were rejected or differ; as of a shell, 128 and the number of the
+signal for what ended it: 130 interrupted, 141 nobody reads the output any more, 143 terminated.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
-from specprod.cli.process import prepare_process
+from specprod.cli.names import NamedGroup
+from specprod.cli.process import Terminated, discard_output, flush_output, prepare_process, show_any_name, terminable
 
 # Name of the subcommand, where it lives (imported only when it is asked for, so that --help stays fast), and its line
 # in --help.
@@ -30,8 +34,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("specprod.cli.config:config", "Show the configuration and where each value came from."),
 }
 
+# What a shell sets when it asks for completions; `docs/install.rst` says how.
+COMPLETION = "_SPECPROD_LOAD_COMPLETE"
 
-class LazyGroup(click.Group):
+
+class LazyGroup(NamedGroup):
     """A group whose subcommands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -77,29 +84,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         The words after the command's name; those of the process by default.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    show_any_name()
     try:
-        result = command.main(args=arguments, prog_name="specprod-load", standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except click.exceptions.Abort:
-        click.echo("specprod-load: interrupted", err=True)
-        return 130
-    except KeyboardInterrupt:
-        click.echo("specprod-load: interrupted", err=True)
-        return 130
+        with terminable():
+            code = _run(words)
+            flush_output()
+            return code
+    except (click.Abort, KeyboardInterrupt) as error:
+        terminated = isinstance(error, Terminated)
+        click.echo(f"specprod-load: {'terminated' if terminated else 'interrupted'}", err=True)
+        return 143 if terminated else 130
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output left (`specprod-load … | head`): nothing more to say, and nothing to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
-        from specprod.errors import ConfigurationError, SpecprodError, VerificationError
+        from specprod.errors import ConfigurationError, SpecprodError
 
-        if not isinstance(error, SpecprodError):
-            raise
-        click.echo(f"specprod-load: {error}", err=True)
-        return {ConfigurationError: 2, VerificationError: 3}.get(type(error), 1)
+        if isinstance(error, SpecprodError):
+            click.echo(f"specprod-load: {error}", err=True)
+            return 2 if isinstance(error, ConfigurationError) else 1
+        if isinstance(error, OSError) and _of_output(error):
+            discard_output()
+            if isinstance(error, BrokenPipeError):
+                # Who read our output has left (`specprod-load … | head`), which is no fault.
+                return 141
+            click.echo(f"specprod-load: standard output: {error.strerror}", err=True)
+            return 1
+        raise
+
+
+def _of_output(error: OSError) -> bool:
+    """Whether it is what we print that could not be written, and not a file."""
+    printing = (click.echo.__code__, flush_output.__code__)
+    return any(frame.f_code in printing for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _run(words: list[str]) -> int:
+    """Run the command, as click's own `main` would, but leave all errors to us."""
+    if instruction := os.environ.get(COMPLETION):
+        return shell_complete(command, {}, "specprod-load", COMPLETION, instruction)
+    try:
+        with command.make_context("specprod-load", list(words), obj=words) as context:
+            result = command.invoke(context)
+    except click.exceptions.Exit as request:
+        return request.exit_code
+    return result if isinstance(result, int) else 0
 
 
 if __name__ == "__main__":

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+import dataclasses
+import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from specprod.cli.logs import start_log
+from specprod.errors import printable
 
 if TYPE_CHECKING:
     from specprod.configuration import Configuration
@@ -17,52 +21,55 @@ if TYPE_CHECKING:
     from specprod.database.failures import Retries
 
 __all__ = [
-    "configured",
+    "DatabaseOptions",
+    "command_line",
+    "config_option",
     "confirm_overwrite",
     "database_options",
-    "open_database",
-    "reader_roles",
+    "gathered",
+    "json_option",
+    "quiet_option",
+    "read_configuration",
     "retries",
-    "verbosity",
+    "verbose_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_DATABASE_OPTIONS: Sequence[Callable[[F], F]] = (
-    click.option(
-        "--database",
-        metavar="URL-OR-FILE",
-        help="PostgreSQL URL, or SQLite file.  [default: $SPECPROD_DATABASE, the configuration, specprod.db]",
-    ),
-    click.option("--hostname", metavar="HOST", help="PostgreSQL server, in the place of a URL."),
-    click.option("--username", metavar="USER", help="User on the server. Passwords are libpq's to find (~/.pgpass)."),
-    click.option("--schema", metavar="NAME", help="Schema of the production in PostgreSQL.  [default: the production]"),
-    click.option(
-        "--config",
-        "config",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Configuration file, TOML or INI.",
-    ),
-    click.option("-v", "--verbose", count=True, help="Say more; twice: also debugging messages."),
-    click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong; no progress."),
+config_option = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Configuration file, TOML or INI.",
 )
+verbose_option = click.option("-v", "--verbose", count=True, help="Say more; twice: also debugging messages.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong; no progress.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-def database_options(function: F) -> F:
-    """Add the options that say which database and how much is said."""
-    for option in reversed(_DATABASE_OPTIONS):
-        function = option(function)
-    return function
+def gathered(name: str, kind: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let a command have the options that are fields of a dataclass as one argument of that class.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    kind : class
+        The dataclass. What no option sets keeps its default.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def with_one(**options: Any) -> Any:
+            own = {field: options.pop(field) for field in names if field in options}
+            return function(**{name: kind(**own)}, **options)
+
+        return with_one
+
+    return decorate
 
 
-def verbosity(verbose: int, quiet: bool) -> None:
-    """Send the log to stderr, as much of it as is wanted."""
-    level = logging.ERROR if quiet else {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("specprod").setLevel(level)
-
-
-def configured(config: Path | None, specprod: str | None = None, **options: Any) -> Configuration:
+def read_configuration(config: Path | None = None, specprod: str | None = None, **options: Any) -> Configuration:
     """Read the configuration, and let options go before it.
 
     Parameters
@@ -81,30 +88,75 @@ def configured(config: Path | None, specprod: str | None = None, **options: Any)
         configuration.production(specprod)
         configuration = configuration.for_production(specprod)
     for name, value in options.items():
-        if value is not None:
-            key = name.replace("__", ".")
-            configuration = configuration.override({key: value}, origin=f"option --{key.rpartition('.')[2]}")
+        key = name.replace("__", ".")
+        configuration = configuration.override({key: value}, origin=f"option --{key.rpartition('.')[2]}")
     return configuration
 
 
-def open_database(
-    configuration: Configuration,
-    database: str | None,
-    hostname: str | None,
-    username: str | None,
-    schema: str | None,
-    default_schema: str | None = None,
-) -> Database:
-    """Connect to the database that options, variables and configuration name, in this order."""
-    from specprod.database.connection import connect
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatabaseOptions:
+    """The options that say which database, and how much is said.
 
-    chosen = configuration.override({"database.url": database}, "option --database")
-    chosen = chosen.override({"database.hostname": hostname}, "option --hostname")
-    return connect(
-        chosen.database(),
-        schema=schema or configuration.get("database.schema") or default_schema,
-        username=username or configuration.get("database.username"),
-    )
+    Attributes
+    ----------
+    database, hostname, username, schema : str or None
+    config : path or None
+    verbose : int
+    quiet : bool
+    """
+
+    database: str | None = None
+    hostname: str | None = None
+    username: str | None = None
+    schema: str | None = None
+    config: Path | None = None
+    verbose: int = 0
+    quiet: bool = False
+
+    def configuration(self, specprod: str | None = None, **options: Any) -> Configuration:
+        """Read the configuration; see `read_configuration`."""
+        return read_configuration(self.config, specprod, **options)
+
+    def open(self, configuration: Configuration, default_schema: str | None = None) -> Database:
+        """Connect to the database that options, variables and configuration name, in this order."""
+        from specprod.database.connection import connect
+
+        chosen = configuration.override({"database.url": self.database}, "option --database")
+        chosen = chosen.override({"database.hostname": self.hostname}, "option --hostname")
+        return connect(
+            chosen.database(),
+            schema=self.schema or configuration.get("database.schema") or default_schema,
+            username=self.username or configuration.get("database.username"),
+        )
+
+
+_DATABASE_OPTIONS = (
+    click.option(
+        "--database",
+        metavar="URL-OR-FILE",
+        help="PostgreSQL URL, or SQLite file.  [default: $SPECPROD_DATABASE, the configuration, specprod.db]",
+    ),
+    click.option("--hostname", metavar="HOST", help="PostgreSQL server, in the place of a URL."),
+    click.option("--username", metavar="USER", help="User on the server. Passwords are libpq's to find (~/.pgpass)."),
+    click.option("--schema", metavar="NAME", help="Schema of the production in PostgreSQL.  [default: the production]"),
+    config_option,
+    verbose_option,
+    quiet_option,
+)
+
+
+def database_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which database and how much is said; the command gets them as its argument `where`."""
+
+    @functools.wraps(function)
+    def logged(where: DatabaseOptions, **options: Any) -> Any:
+        start_log(where.verbose, where.quiet)
+        return function(where=where, **options)
+
+    command = gathered("where", DatabaseOptions)(logged)
+    for option in reversed(_DATABASE_OPTIONS):
+        command = option(command)
+    return command
 
 
 def retries(configuration: Configuration) -> Retries:
@@ -118,11 +170,11 @@ def retries(configuration: Configuration) -> Retries:
     )
 
 
-def reader_roles(configuration: Configuration, public: bool) -> list[str]:
-    """Roles that may read the tables."""
-    if not public:
-        return []
-    return [str(configuration.get("roles.collaboration")), str(configuration.get("roles.public"))]
+def command_line() -> str:
+    """Give the words of this command as they would be typed, passwords masked."""
+    from specprod.configuration.passwords import mask_command
+
+    return printable(mask_command(["specprod-load", *click.get_current_context().find_root().obj]))
 
 
 def confirm_overwrite(what: str, yes: bool) -> None:

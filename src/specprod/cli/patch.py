@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from specprod.cli.logs import start_log
+from specprod.cli.names import Production
+from specprod.cli.options import json_option, quiet_option, verbose_option
+from specprod.cli.output import print_json
 
 if TYPE_CHECKING:
     from specprod.patch import PatchOptions, Report
@@ -22,8 +26,24 @@ _EXAMPLES = 3
 @click.command(epilog=EPILOG)
 @click.argument("root", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--source", default="jura", show_default=True, help="Production to take values from.")
-@click.option("--destination", default="daily", show_default=True, help="Production to patch.")
+@click.option(
+    "--source",
+    "src",
+    type=Production(),
+    metavar="NAME",
+    default="jura",
+    show_default=True,
+    help="Production to take values from.",
+)
+@click.option(
+    "--destination",
+    "dst",
+    type=Production(),
+    metavar="NAME",
+    default="daily",
+    show_default=True,
+    help="Production to patch.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and write no patched file.")
 @click.option(
@@ -43,48 +63,24 @@ _EXAMPLES = 3
     envvar="DESI_SPECTRO_DATA",
     help="Directory of the raw data.  [environment: DESI_SPECTRO_DATA]",
 )
-@click.option("--json", "json_output", is_flag=True, help="Print the result as JSON.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice: also debugging messages.")
-@click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong.")
-def patch(
-    root: Path,
-    output: Path,
-    source: str,
-    destination: str,
-    overwrite: bool,
-    dry_run: bool,
-    report: Path | None,
-    first_night: int | None,
-    spectro_data: Path | None,
-    json_output: bool,
-    verbose: int,
-    quiet: bool,
-) -> None:
+@json_option
+@verbose_option
+@quiet_option
+def patch(as_json: bool, verbose: int, quiet: bool, **options: Any) -> None:
     """Patch the exposures and tiles files of one production from another.
 
     ROOT is the directory above spectro/redux. The patched files, and copies of the originals, are written to the
     directory OUTPUT; the production itself is not touched.
     """
-    from specprod.cli.options import verbosity
     from specprod.patch import PatchOptions, patch_production
 
-    verbosity(verbose, quiet)
-    options = PatchOptions(
-        root=root,
-        output=output,
-        src=source,
-        dst=destination,
-        overwrite=overwrite,
-        dry_run=dry_run,
-        report=report,
-        first_night=first_night,
-        spectro_data=spectro_data,
-    )
-    result = patch_production(options)
-    if json_output:
-        click.echo(json.dumps(_as_dictionary(options, result), indent=1))
+    start_log(verbose, quiet)
+    chosen = PatchOptions(**options)
+    result = patch_production(chosen)
+    if as_json:
+        print_json(_as_dictionary(chosen, result))
     else:
-        _print(options, result)
+        _print(chosen, result)
 
 
 def _files(options: PatchOptions) -> list[str]:

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from specprod.cli.options import configured, database_options, open_database, retries, verbosity
+from specprod.cli.options import DatabaseOptions, database_options, json_option, retries
 from specprod.cli.output import print_json
 
 
 @click.command(epilog="Example: specprod-load primary --database postgresql://host/name --schema daily")
 @click.option("--cluster", is_flag=True, help="Also rewrite the tables in the order of the sky; this locks them.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option
 @database_options
-def primary(
-    cluster: bool,
-    as_json: bool,
-    database: str | None,
-    hostname: str | None,
-    username: str | None,
-    schema: str | None,
-    config: Path | None,
-    verbose: int,
-    quiet: bool,
-) -> int:
+def primary(cluster: bool, as_json: bool, where: DatabaseOptions) -> int:
     """Recompute nspec and primary of zpix and ztile: over all spectra, over sv1 to sv3, and over main.
 
     Among the spectra of a target those with ZWARN 0 come first, then that with the highest TSNR2_LRG. Only rows that
     change are written. Indexes of the sky that are not there are built.
     """
-    verbosity(verbose, quiet)
-    configuration = configured(config)
+    configuration = where.configuration()
 
     from specprod.database.schema import existing_tables
     from specprod.errors import SchemaError
@@ -39,7 +26,7 @@ def primary(
     from specprod.production.finish import update_primary, update_q3c
 
     rule = retries(configuration)
-    with open_database(configuration, database, hostname, username, schema) as target:
+    with where.open(configuration) as target:
         with target.connect() as connection:
             if len(existing_tables(target, connection, (Ztile, Zpix))) < 2:
                 raise SchemaError("there are no tables ztile and zpix; load them first with specprod-load run or tile")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,15 +13,43 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from specprod.cli.options import configured, confirm_overwrite, database_options, open_database, retries, verbosity
+from specprod.cli.names import specprod_option, stage_option
+from specprod.cli.options import (
+    DatabaseOptions,
+    command_line,
+    confirm_overwrite,
+    database_options,
+    gathered,
+    json_option,
+    retries,
+)
 from specprod.cli.output import print_json, print_table, progress_bars
 from specprod.stages import STAGE_NAMES
 
 if TYPE_CHECKING:
     from specprod.configuration import Configuration
     from specprod.database.connection import Database
+    from specprod.loading.interfaces import Progress
     from specprod.loading.rejects import RejectFile
     from specprod.production.job import TableSummary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of a run, as --help describes them."""
+
+    root: Path
+    specprod: str
+    stages: tuple[str, ...]
+    dry_run: bool
+    overwrite: bool
+    yes: bool
+    reload: bool
+    public: bool
+    chunksize: int | None
+    workers: int | None
+    rejects: Path | None
+    as_json: bool
 
 
 @click.command(
@@ -33,14 +59,12 @@ Examples, into an SQLite file and into a schema of a server:
   specprod-load run /data/desi --specprod iron --database postgresql://host/name --schema iron --public"""
 )
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--specprod", required=True, metavar="NAME", help="The production, such as iron.")
-@click.option(
-    "--stage", "stages", multiple=True, type=click.Choice(STAGE_NAMES), help="Only this stage; can be repeated."
-)
+@specprod_option
+@stage_option
 @click.option("--dry-run", is_flag=True, help="Load into a throw-away SQLite file: what fails, how many rows, how big.")
 @click.option("--overwrite", is_flag=True, help="Drop what was loaded before, and start anew.")
 @click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
-@click.option("--reload", "reload_", is_flag=True, help="Replace what came from files that have changed since.")
+@click.option("--reload", is_flag=True, help="Replace what came from files that have changed since.")
 @click.option("--public", is_flag=True, help="Let the roles of the collaboration and of the public read the tables.")
 @click.option("--chunksize", type=click.IntRange(min=1), metavar="N", help="Rows in one transaction, at most.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Connections that load or build indexes.")
@@ -50,64 +74,35 @@ Examples, into an SQLite file and into a schema of a server:
     metavar="FILE",
     help="Write rows that violate a rule to this CSV file, with the reason, and go on. The exit code is then 3.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option
 @database_options
-def run(
-    root: Path,
-    specprod: str,
-    stages: tuple[str, ...],
-    dry_run: bool,
-    overwrite: bool,
-    yes: bool,
-    reload_: bool,
-    public: bool,
-    chunksize: int | None,
-    workers: int | None,
-    rejects: Path | None,
-    as_json: bool,
-    database: str | None,
-    hostname: str | None,
-    username: str | None,
-    schema: str | None,
-    config: Path | None,
-    verbose: int,
-    quiet: bool,
-) -> int:
+@gathered("options", RunOptions)
+def run(options: RunOptions, where: DatabaseOptions) -> int:
     """Load the production NAME, whose files stand below ROOT, into a database.
 
     All stages are loaded, or those that --stage names. A load that ended early goes on where it stopped when the
     command is given again.
     """
-    verbosity(verbose, quiet)
-    configuration = configured(config, specprod, loading__chunksize=chunksize, loading__workers=workers)
-    if overwrite and not dry_run:
-        confirm_overwrite(f"the tables of {schema or specprod}", yes)
+    configuration = where.configuration(
+        options.specprod, loading__chunksize=options.chunksize, loading__workers=options.workers
+    )
+    if options.overwrite and not options.dry_run:
+        confirm_overwrite(f"the tables of {where.schema or options.specprod}", options.yes)
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
-        if dry_run:
+        if options.dry_run:
             target, size_of = stack.enter_context(_throw_away())
         else:
-            target = open_database(configuration, database, hostname, username, schema, specprod)
-            stack.callback(target.close)
+            target = stack.enter_context(where.open(configuration, options.specprod))
         from specprod.loading.rejects import RejectFile
 
-        left_out = RejectFile(rejects) if rejects else None
-        summaries = _load(
-            target,
-            root,
-            specprod,
-            configuration,
-            stages or STAGE_NAMES,
-            overwrite,
-            public,
-            not quiet,
-            left_out,
-            reload_,
-        )
-        size = size_of() if dry_run else None
-    _print(summaries, time.monotonic() - start, size, as_json)
+        left_out = RejectFile(options.rejects) if options.rejects else None
+        progress = stack.enter_context(progress_bars(not where.quiet))
+        summaries = _load(target, options, configuration, left_out, progress)
+        size = size_of() if options.dry_run else None
+    _print(summaries, time.monotonic() - start, size, options.as_json)
     if left_out is not None and left_out.count:
-        click.echo(f"specprod-load: {left_out.count} rows were left out; see {rejects}", err=True)
+        click.echo(f"specprod-load: {left_out.count} rows were left out; see {options.rejects}", err=True)
         return 3
     return 0
 
@@ -125,15 +120,10 @@ def _throw_away() -> Iterator[tuple[Database, Any]]:
 
 def _load(
     target: Database,
-    root: Path,
-    specprod: str,
+    options: RunOptions,
     configuration: Configuration,
-    stages: Sequence[str],
-    overwrite: bool,
-    public: bool,
-    bars: bool,
     rejects: RejectFile | None,
-    reload_: bool,
+    progress: Progress | None,
 ) -> list[TableSummary]:
     from specprod.files.tree import ProductionTree
     from specprod.loading.ledger import opened
@@ -144,39 +134,36 @@ def _load(
     prepare = partial(
         setup_db,
         database=target,
-        overwrite=overwrite,
-        public=public,
+        overwrite=options.overwrite,
+        public=options.public,
         roles=(configuration.get("roles.collaboration"),),
         public_role=configuration.get("roles.public"),
     )
-    production = configuration.production(specprod)
-    with (
-        opened(
-            target,
-            root,
-            "run",
-            command=shlex.join(["specprod-load", *sys.argv[1:]]),
-            production=dataclasses.asdict(production),
-            setting=configuration.get("results.storage"),
-            prepare=prepare,
-            retries=retries(configuration),
-        ) as ledger,
-        progress_bars(bars) as progress,
-    ):
+    production = configuration.production(options.specprod)
+    with opened(
+        target,
+        options.root,
+        "run",
+        command=command_line(),
+        production=dataclasses.asdict(production),
+        setting=configuration.get("results.storage"),
+        prepare=prepare,
+        retries=retries(configuration),
+    ) as ledger:
         loader = Loader(
             target,
             ledger=ledger,
             rejects=rejects,
-            reload=reload_,
+            reload=options.reload,
             chunksize=configuration.get("loading.chunksize"),
             retries=retries(configuration),
             progress=progress,
         )
         return load_production(
             target,
-            ProductionTree(root, production),
+            ProductionTree(options.root, production),
             loader,
-            stages=stages,
+            stages=options.stages or STAGE_NAMES,
             workers=configuration.get("loading.workers"),
         )
 

@@ -7,39 +7,32 @@ from pathlib import Path
 
 import click
 
-from specprod.cli.options import configured, database_options, open_database, verbosity
+from specprod.cli.names import Production
+from specprod.cli.options import DatabaseOptions, database_options, json_option
 from specprod.cli.output import print_json, print_table
 
 
 @click.command(epilog="Example: specprod-load status --database prod.db --specprod sample --root prod")
-@click.option("--specprod", metavar="NAME", help="The production; with --root, its files that are left are listed.")
+@click.option(
+    "--specprod",
+    type=Production(),
+    metavar="NAME",
+    help="The production; with --root, its files that are left are listed.",
+)
 @click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Root of the production.")
 @click.option("--files", is_flag=True, help="Also list every file.")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@json_option
 @database_options
-def status(
-    specprod: str | None,
-    root: Path | None,
-    files: bool,
-    as_json: bool,
-    database: str | None,
-    hostname: str | None,
-    username: str | None,
-    schema: str | None,
-    config: Path | None,
-    verbose: int,
-    quiet: bool,
-) -> int:
+def status(specprod: str | None, root: Path | None, files: bool, as_json: bool, where: DatabaseOptions) -> int:
     """Say what was loaded, when, from what and by whom, what failed, and what is left to be loaded."""
-    verbosity(verbose, quiet)
     if root is not None and specprod is None:
         raise click.UsageError("--root needs --specprod")
-    configuration = configured(config, specprod)
+    configuration = where.configuration(specprod)
 
     from specprod.files.tree import ProductionTree
     from specprod.production import status as ledger
 
-    with open_database(configuration, database, hostname, username, schema, specprod) as target:
+    with where.open(configuration, specprod) as target:
         tree = ProductionTree(root, configuration.production(specprod)) if root and specprod else None
         found = ledger.status(target, tree)
     if as_json:

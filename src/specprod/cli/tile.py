@@ -3,25 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from specprod.cli.options import configured, confirm_overwrite, database_options, open_database, retries, verbosity
+from specprod.cli.names import specprod_option
+from specprod.cli.options import (
+    DatabaseOptions,
+    command_line,
+    confirm_overwrite,
+    database_options,
+    gathered,
+    json_option,
+    retries,
+)
 from specprod.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from specprod.configuration import Configuration
     from specprod.database.connection import Database
+    from specprod.files.tree import ProductionTree
     from specprod.tiles.loading import TileSummary
+    from specprod.tiles.observations import Observations
 
 _COUNTS = ("inserted", "updated", "removed", "unchanged")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TileOptions:
+    """The options of a load of tiles, as --help describes them."""
+
+    root: Path
+    tileids: tuple[int, ...]
+    specprod: str
+    changed: bool
+    update: bool
+    primary: bool
+    cluster: bool
+    tiles_file: Path | None
+    exposures_file: Path | None
+    source: str | None
+    overwrite: bool
+    yes: bool
+    public: bool
+    workers: int | None
+    as_json: bool
 
 
 @click.command(
@@ -32,7 +62,7 @@ Examples, two tiles and what was observed last night:
 )
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("tileids", type=click.IntRange(min=1), nargs=-1, metavar="[TILEID]...")
-@click.option("--specprod", required=True, metavar="NAME", help="The production, such as daily.")
+@specprod_option
 @click.option("--changed", is_flag=True, help="Load the tiles whose row in the tiles file differs from the database's.")
 @click.option("--update", is_flag=True, help="Of tiles that are there, load only observations and redshifts.")
 @click.option("--primary", is_flag=True, help="Afterwards, recompute the primary columns and complete the sky indexes.")
@@ -50,63 +80,40 @@ Examples, two tiles and what was observed last night:
 @click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
 @click.option("--public", is_flag=True, help="Let the roles of the collaboration and of the public read the tables.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Tiles that are written at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option
 @database_options
-def tile(
-    root: Path,
-    tileids: tuple[int, ...],
-    specprod: str,
-    changed: bool,
-    update: bool,
-    primary: bool,
-    cluster: bool,
-    tiles_file: Path | None,
-    exposures_file: Path | None,
-    source: str | None,
-    overwrite: bool,
-    yes: bool,
-    public: bool,
-    workers: int | None,
-    as_json: bool,
-    database: str | None,
-    hostname: str | None,
-    username: str | None,
-    schema: str | None,
-    config: Path | None,
-    verbose: int,
-    quiet: bool,
-) -> int:
+@gathered("options", TileOptions)
+def tile(options: TileOptions, where: DatabaseOptions) -> int:
     """Load tiles of the production NAME, whose files stand below ROOT, into a database.
 
     Each tile is one transaction. A tile that is there is brought up to date: rows that are new, differ, or are gone
     from its files. A tile that cannot be loaded is named, and the others are loaded; the exit code is then 1.
     """
-    verbosity(verbose, quiet)
-    if bool(tileids) == changed:
+    if bool(options.tileids) == options.changed:
         raise click.UsageError("give TILEIDs, or --changed")
-    if cluster and not primary:
+    if options.cluster and not options.primary:
         raise click.UsageError("--cluster goes with --primary")
-    configuration = configured(config, specprod, loading__workers=workers)
-    if overwrite:
-        confirm_overwrite(f"the tables of {schema or specprod}", yes)
+    configuration = where.configuration(options.specprod, loading__workers=options.workers)
+    if options.overwrite:
+        confirm_overwrite(f"the tables of {where.schema or options.specprod}", options.yes)
 
     from specprod.files.tree import ProductionTree
     from specprod.tiles.observations import Observations
 
     start = time.monotonic()
-    tree = ProductionTree(root, configuration.production(specprod))
-    observations = Observations(tree, tiles_file, exposures_file)
-    with open_database(configuration, database, hostname, username, schema, specprod) as target:
-        _prepare(target, tree, configuration, overwrite, public)
-        summaries, changes = _load(target, tree, configuration, observations, tileids, update, source, primary, cluster)
+    tree = ProductionTree(options.root, configuration.production(options.specprod))
+    observations = Observations(tree, options.tiles_file, options.exposures_file)
+    with where.open(configuration, options.specprod) as target:
+        _prepare(target, tree, configuration, options)
+        summaries, changes = _load(target, tree, observations, configuration, options)
     for item in summaries:
         if item.error is not None:
             click.echo(f"specprod-load: tile {item.tileid}: {item.error}", err=True)
-    _print(summaries, changes, time.monotonic() - start, as_json)
+    _print(summaries, changes, time.monotonic() - start, options.as_json)
     return 1 if any(item.error is not None for item in summaries) else 0
 
 
-def _prepare(target: Database, tree: Any, configuration: Configuration, overwrite: bool, public: bool) -> None:
+def _prepare(target: Database, tree: ProductionTree, configuration: Configuration, options: TileOptions) -> None:
     """Make the tables, keys and indexes that are not there; nobody else may load meanwhile."""
     from specprod.database.keys import missing_keys
     from specprod.database.schema import existing_tables
@@ -117,13 +124,13 @@ def _prepare(target: Database, tree: Any, configuration: Configuration, overwrit
     with target.connect() as connection:
         there = existing_tables(target, connection)
         complete = len(there) == len(TABLES) and not any(missing_keys(target, connection, cls) for cls in there)
-    if complete and not overwrite and not public:
+    if complete and not options.overwrite and not options.public:
         return
     with target.locked():
         setup_db(
             database=target,
-            overwrite=overwrite,
-            public=public,
+            overwrite=options.overwrite,
+            public=options.public,
             roles=(configuration.get("roles.collaboration"),),
             public_role=configuration.get("roles.public"),
         )
@@ -135,14 +142,10 @@ def _prepare(target: Database, tree: Any, configuration: Configuration, overwrit
 
 def _load(
     target: Database,
-    tree: Any,
+    tree: ProductionTree,
+    observations: Observations,
     configuration: Configuration,
-    observations: Any,
-    tileids: Sequence[int],
-    update: bool,
-    source: str | None,
-    primary: bool,
-    cluster: bool,
+    options: TileOptions,
 ) -> tuple[list[TileSummary], dict[str, int]]:
     from specprod.loading.ledger import opened
     from specprod.production.finish import update_primary, update_q3c
@@ -155,12 +158,13 @@ def _load(
         target,
         tree.root,
         "tile",
-        command=shlex.join(["specprod-load", *sys.argv[1:]]),
+        command=command_line(),
         production=dataclasses.asdict(tree.production),
         setting=configuration.get("results.storage"),
         retries=rule,
     ) as ledger:
-        if not tileids:
+        tileids: Sequence[int] = options.tileids
+        if options.changed:
             chosen = [tileid for tileid, _ in select_tiles(observations.tiles_file)]
             tileids = changed_tiles(target, chosen, observations)
         summaries = list(
@@ -168,17 +172,17 @@ def _load(
                 target,
                 tree,
                 tileids,
-                update=update,
+                update=options.update,
                 observations=observations,
-                source=photometry_source(tree, source),
+                source=photometry_source(tree, options.source),
                 workers=configuration.get("loading.workers"),
                 retries=rule,
                 record=ledger.record_tile,
             )
         )
-        changes = update_primary(database=target, retries=rule) if primary else {}
-        if primary:
-            update_q3c(database=target, cluster=cluster, retries=rule)
+        changes = update_primary(database=target, retries=rule) if options.primary else {}
+        if options.primary:
+            update_q3c(database=target, cluster=options.cluster, retries=rule)
     return summaries, changes
 
 

@@ -7,48 +7,35 @@ from pathlib import Path
 
 import click
 
-from specprod.cli.options import configured, database_options, open_database, verbosity
+from specprod.cli.names import specprod_option, stage_option
+from specprod.cli.options import DatabaseOptions, database_options, json_option
 from specprod.cli.output import print_json, print_table
 from specprod.stages import STAGE_NAMES
 
 
 @click.command(epilog="Example: specprod-load verify prod --specprod sample --database prod.db")
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--specprod", required=True, metavar="NAME", help="The production, such as iron.")
-@click.option(
-    "--stage", "stages", multiple=True, type=click.Choice(STAGE_NAMES), help="Only this stage; can be repeated."
-)
+@specprod_option
+@stage_option
 @click.option(
     "--limit", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Differences a table."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@json_option
 @database_options
 def verify(
-    root: Path,
-    specprod: str,
-    stages: tuple[str, ...],
-    limit: int,
-    as_json: bool,
-    database: str | None,
-    hostname: str | None,
-    username: str | None,
-    schema: str | None,
-    config: Path | None,
-    verbose: int,
-    quiet: bool,
+    root: Path, specprod: str, stages: tuple[str, ...], limit: int, as_json: bool, where: DatabaseOptions
 ) -> int:
     """Compare every value of the tables with the files below ROOT from which the ledger says that they were loaded.
 
     Also looks for rows that are in no file, rows that refer to none, and missing keys and indexes. The exit code is 3
     if anything differs.
     """
-    verbosity(verbose, quiet)
-    configuration = configured(config, specprod)
+    configuration = where.configuration(specprod)
 
     from specprod.files.tree import ProductionTree
     from specprod.production import verification
 
-    with open_database(configuration, database, hostname, username, schema, specprod) as target:
+    with where.open(configuration, specprod) as target:
         tree = ProductionTree(root, configuration.production(specprod))
         reports = verification.verify(target, tree, stages=stages or STAGE_NAMES, limit=limit)
     different = any(report.differences for report in reports)

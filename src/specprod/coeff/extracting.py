@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.coeff.tables import FIXES
+from specprod.configuration.defaults import CHUNKSIZE
 from specprod.errors import ConfigurationError, FormatError, SpecprodError
 from specprod.files.opening import open_table
 from specprod.files.publishing import Publication, check_absent
@@ -111,7 +112,7 @@ def copy_columns(catalog: TableLike, rowfilter: npt.ArrayLike | None, catalog_ty
 
 
 def extract(
-    files: Sequence[RedshiftFile], table: str, path: Path, *, overwrite: bool = False, chunksize: int = 50000
+    files: Sequence[RedshiftFile], table: str, path: Path, *, overwrite: bool = False, chunksize: int = CHUNKSIZE
 ) -> int:
     """Write the patch file of a table; sky is left out.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from specprod.coeff.extracting import PATCH_HDU
 from specprod.coeff.tables import FIXES
+from specprod.configuration.defaults import CHUNKSIZE
 from specprod.database.failures import Retries
 from specprod.database.keys import build_indexes, missing_key
 from specprod.database.schema import create_tables, drop_tables, existing_tables
@@ -44,7 +45,7 @@ def load_patch(
     path: str | Path,
     *,
     overwrite: bool = False,
-    chunksize: int = 50000,
+    chunksize: int = CHUNKSIZE,
     retries: Retries | None = None,
     progress: Progress | None = None,
 ) -> tuple[str, int]:

@@ -3,7 +3,8 @@
 Only modules of the standard library are imported here: the command reads its configuration before anything else.
 """
 
-from specprod.configuration.core import Configuration, Production, load_configuration, mask_password
+from specprod.configuration.core import Configuration, Production, load_configuration
 from specprod.configuration.keys import KEYS, known_names
+from specprod.configuration.passwords import mask_password
 
 __all__ = ["KEYS", "Configuration", "Production", "known_names", "load_configuration", "mask_password"]

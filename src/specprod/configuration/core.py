@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -14,12 +13,15 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from specprod.configuration.keys import ALIASES, KEYS, PRODUCTION_REPLACES, find_key
+from specprod.configuration.passwords import mask_data
 from specprod.configuration.sources import checked, read_environment, read_file, user_file
-from specprod.errors import ConfigurationError
+from specprod.errors import ConfigurationError, did_you_mean
 
-__all__ = ["Configuration", "Production", "load_configuration", "mask_password"]
+__all__ = ["Configuration", "Production", "load_configuration"]
 
 BUILT_IN: Final = "built-in default"
+#: Characters of column version of the table of that name, in which the versions of a production are kept.
+LONGEST_VERSION: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Configuration:
     def masked(self, name: str) -> Any:
         """Value of a key with all passwords replaced by ``***``."""
         value = self.get(name)
-        return _masked(value) if find_key(ALIASES.get(name, name)).secret else value
+        return mask_data(value) if find_key(ALIASES.get(name, name)).secret else value
 
     def shown(self, name: str) -> str:
         """Value of a key as one line: passwords masked, lists as in JSON, empty where there is none."""
@@ -137,24 +139,34 @@ class Configuration:
             raise ConfigurationError(f"{origin}: {error.message}") from None
         return Configuration({**self._settings, **new})
 
+    def productions(self) -> list[str]:
+        """Names of the productions that are defined."""
+        return list(self._items("productions."))
+
     def production(self, name: str) -> Production:
         """Look up a production by its name.
 
         Raises
         ------
         ConfigurationError
-            If no production has that name, or a value of it is missing.
+            If no production has that name, or a value of it is missing, or longer than the database can keep.
         """
         known = self._items("productions.")
         if name not in known:
             raise ConfigurationError(
                 f"unknown production {name!r}; known are {', '.join(known)}; "
-                f"define it as [productions.{name}] in a configuration file"
+                f"define it as [productions.{name}] in a configuration file{did_you_mean(name, known)}"
             )
         words = [field.name for field in fields(Production) if field.name != "specprod"]
         values = {word: self.get(f"productions.{name}.{word}") for word in words}
         if missing := [word for word in words if values[word] is None]:
             raise ConfigurationError(f"production {name} lacks {', '.join(missing)}; {known[name]} names it")
+        for word, value in {"specprod": name, **values}.items():
+            if isinstance(value, str) and len(value) > LONGEST_VERSION:
+                raise ConfigurationError(
+                    f"productions.{name}: {word} {value!r} has {len(value)} characters; "
+                    f"table version holds {LONGEST_VERSION}"
+                )
         return Production(specprod=name, **values)
 
     def for_production(self, name: str) -> Configuration:
@@ -178,7 +190,7 @@ class Configuration:
         Returns
         -------
         str
-            May hold a password: mask it with :func:`mask_password` before it is shown.
+            May hold a password: mask it before it is shown, with `specprod.configuration.mask_password`.
         """
         url, hostname = self._find("database.url"), self._find("database.hostname")
         if hostname.rank <= url.rank or not hostname.value:
@@ -207,6 +219,7 @@ class Configuration:
             if profile not in sites:
                 raise ConfigurationError(
                     f"batch.profile: no site {profile!r} ({self.origin('batch.profile')}); known are {', '.join(sites)}"
+                    f"{did_you_mean(profile, sites)}"
                 )
             site = self._settings.get(f"batch.profiles.{profile}.{field}")
             if site is not None:
@@ -265,27 +278,3 @@ def _files(path: Path | None, environ: Mapping[str, str]) -> Iterator[Path]:
         yield Path(named)
     if path is not None:
         yield Path(path)
-
-
-_PASSWORDS: Final = (
-    # scheme://user:password@server, up to the last @: an unescaped one may stand in the password.
-    (re.compile(r"^([A-Za-z][\w+.-]*://[^:/?#@]*):.*@", re.DOTALL), r"\1:***@"),
-    # ?password=… of a URL, password=… of a libpq connection string, quoted or not.
-    (re.compile(r"((?:^|[?&\s])(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]*)", re.IGNORECASE), r"\1***"),
-)
-
-
-def mask_password(url: str) -> str:
-    """Replace the password in a database URL or connection string by ``***``."""
-    for pattern, masked in _PASSWORDS:
-        url = pattern.sub(masked, url)
-    return url
-
-
-def _masked(value: Any) -> Any:
-    """Mask the texts of a value, and whatever has a name like a password's."""
-    if isinstance(value, str):
-        return mask_password(value)
-    if isinstance(value, Mapping):
-        return {key: "***" if "password" in key.lower() else _masked(item) for key, item in value.items()}
-    return [_masked(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from specprod.errors import ConfigurationError
+from specprod.configuration.defaults import ATTEMPTS, CHUNKSIZE, FIRST_PAUSE, LONGEST_PAUSE
+from specprod.errors import ConfigurationError, did_you_mean
 
 __all__ = ["ALIASES", "KEYS", "Key", "Kind", "find_key", "known_names"]
 
@@ -71,6 +71,7 @@ COMPONENT: Final = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 DURATION: Final = r"(\d+-)?\d+(:\d+){0,2}"
 
 TEXT = _text("text on one line")
+DATABASE = _text("a URL or the name of a file", r"[^\x00-\x1f\x7f]+")
 WORD = _text("text without blanks", r"[^\x00-\x20\x7f]*")
 NAME = _text("a name that is one component of a path, in quotes", COMPONENT)
 REDSHIFT = _text('"base", "daily", "patch/vX" or "zcat/vX"', rf"base|daily|(patch|zcat)/{COMPONENT}")
@@ -125,7 +126,7 @@ class Key:
 
 _PLAIN: Final[dict[str, Key]] = {
     "database.url": Key(
-        TEXT,
+        DATABASE,
         "specprod.db",
         "database: a URL (postgresql://user@server/name) or the path of a SQLite file",
         variable="SPECPROD_DATABASE",
@@ -135,13 +136,13 @@ _PLAIN: Final[dict[str, Key]] = {
     "database.username": Key(WORD, "desi_admin", "user on the PostgreSQL server"),
     "database.name": Key(WORD, "desi", "database on the PostgreSQL server"),
     "database.schema": Key(TEXT, None, "schema of the tables; that of the production where it is not set"),
-    "loading.chunksize": Key(COUNT, 25000, "rows that are loaded at once"),
+    "loading.chunksize": Key(COUNT, CHUNKSIZE, "rows that are loaded at once"),
     "loading.workers": Key(COUNT, 2, "processes or connections that work at once"),
     "roles.collaboration": Key(WORD, "desi", "role that may always read"),
     "roles.public": Key(WORD, "desi_public", "role that may read what is loaded with --public"),
-    "retries.attempts": Key(COUNT, 5, "attempts to reach a server before giving up"),
-    "retries.first_pause": Key(SECONDS, 1.0, "seconds before the second attempt; the pause doubles from there"),
-    "retries.longest_pause": Key(SECONDS, 60.0, "longest pause between attempts, in seconds"),
+    "retries.attempts": Key(COUNT, ATTEMPTS, "attempts to do what a server refuses or a lost connection ends"),
+    "retries.first_pause": Key(SECONDS, FIRST_PAUSE, "seconds before the second attempt; the pause doubles from there"),
+    "retries.longest_pause": Key(SECONDS, LONGEST_PAUSE, "longest pause between attempts, in seconds"),
     "results.storage": Key(
         STORAGE,
         "specprod.results.orm.OrmPipelineResultsStorage",
@@ -226,7 +227,7 @@ def find_key(name: str) -> Key:
                 raise ConfigurationError(f"{name}: expected {prefix}NAME.KEY with a NAME of letters, digits and _.+-")
             if field in fields:
                 return fields[field]
-            raise ConfigurationError(f"unknown key {name}; {prefix}{item} has {', '.join(fields)}")
-    alike = difflib.get_close_matches(name, KEYS, n=1)
-    hint = f"; did you mean {alike[0]}?" if alike else "; `specprod-load config` lists the keys"
+            hint = did_you_mean(field, fields)
+            raise ConfigurationError(f"unknown key {name}; {prefix}{item} has {', '.join(fields)}{hint}")
+    hint = did_you_mean(name, KEYS) or "; `specprod-load config` lists the keys"
     raise ConfigurationError(f"unknown key {name}{hint}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import os
+import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,8 @@ from specprod.errors import ConfigurationError
 __all__ = ["checked", "parsed", "read_environment", "read_file", "user_file"]
 
 INI_SUFFIXES: Final = frozenset({".ini", ".cfg", ".conf"})
+# Bytes of a file, at most.
+_LONGEST: Final = 1 << 20
 
 # Keys of an INI file that stand without a table before them, in [DEFAULT].
 _INI_GENERAL: Final = {
@@ -80,7 +84,7 @@ def read_file(path: Path) -> dict[str, Any]:
         If the file cannot be read, is not of its format, or holds an unknown key or a wrong type.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _bounded_text(path)
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror or error}", file=path) from None
     except UnicodeDecodeError as error:
@@ -90,6 +94,21 @@ def read_file(path: Path) -> dict[str, Any]:
         return _accepted(read(text), accept)
     except ConfigurationError as error:
         raise ConfigurationError(error.message, file=path) from None
+
+
+def _bounded_text(path: Path) -> str:
+    """Read a regular file of a sensible size; a device or a pipe could be read for ever."""
+    # Not to wait where nobody writes into a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind):
+            what = "a directory" if stat.S_ISDIR(kind) else "a device or a pipe"
+            raise ConfigurationError(f"is {what}, expected a file", file=path)
+        content = stream.read(_LONGEST + 1)
+    if len(content) > _LONGEST:
+        raise ConfigurationError(f"is larger than {_LONGEST >> 20} MiB, which is no configuration", file=path)
+    return content.decode("utf-8")
 
 
 def _accepted(pairs: Iterator[tuple[str, Any]], accept: Callable[[str, Any], Any]) -> dict[str, Any]:

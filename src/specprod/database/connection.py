@@ -8,8 +8,10 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
+from specprod.configuration.passwords import mask_password
 from specprod.database.interface import Database
 from specprod.database.kinds import KINDS, PostgresqlDatabase, SqliteDatabase
+from specprod.database.postgresql.driver import is_connection_string
 from specprod.errors import ConfigurationError
 
 __all__ = ["Database", "connect", "database_url", "open_url"]
@@ -31,6 +33,8 @@ def database_url(target: str | Path | URL, *, username: str | None = None, hostn
     ConfigurationError
         If the URL is of another kind of database, or malformed.
     """
+    if isinstance(target, str):
+        _refuse_other_names(target)
     if isinstance(target, URL):
         url = target
     elif "://" in str(target):
@@ -55,6 +59,19 @@ def _kind(url: URL) -> type[PostgresqlDatabase] | type[SqliteDatabase]:
 def open_url(url: URL, schema: str | None = None) -> Database:
     """Give the database of a URL, after `database_url`; nothing is connected yet."""
     return _kind(url)(url, schema)
+
+
+def _refuse_other_names(name: str) -> None:
+    """Raise if what stands for a database is none, or a server without ``postgresql://``; it may hold a password."""
+    if not name.strip():
+        raise ConfigurationError("expected postgresql://user@host/name or the name of an SQLite file, got nothing")
+    if "\0" in name:
+        raise ConfigurationError("the name of a database cannot hold a zero byte")
+    if "://" not in name and (is_connection_string(name) or mask_password(name) != name):
+        raise ConfigurationError(
+            "this looks like a server, but does not begin with postgresql://; expected postgresql://user@host/name, "
+            "or for a file of such a name ./ before it"
+        )
 
 
 def connect(

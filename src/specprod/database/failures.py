@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import psycopg
 import sqlalchemy as sa
 
+from specprod.configuration.defaults import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE
 from specprod.errors import ConnectionFailedError, ConstraintError, DatabaseError
 
 __all__ = ["Retries", "driver_error", "is_transient", "translated"]
@@ -78,9 +79,9 @@ class Retries:
         In seconds; each pause is twice the one before, with a random part so that two loaders part ways.
     """
 
-    attempts: int = 8
-    first_pause: float = 0.2
-    longest_pause: float = 30.0
+    attempts: int = ATTEMPTS
+    first_pause: float = FIRST_PAUSE
+    longest_pause: float = LONGEST_PAUSE
 
     def run(self, work: Callable[[], T], what: str = "transaction") -> T:
         """Do some work, again if it fails in a way that may pass.

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.orm import Session
 
+from specprod.configuration.passwords import mask_password
 from specprod.database.catalogue import Keys
 from specprod.database.ddl import Statements
 from specprod.database.naming import Names
@@ -70,7 +71,7 @@ class Database(ABC):
         self.turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url.render_as_string(hide_password=True)!r}, schema={self.schema!r})"
+        return f"{type(self).__name__}({self.shown!r}, schema={self.schema!r})"
 
     @abstractmethod
     def _make_engine(self, url: URL) -> Engine:
@@ -90,6 +91,11 @@ class Database(ABC):
         return SimpleNamespace(**{mapper.class_.__name__: mapper.class_ for mapper in model.Base.registry.mappers})
 
     @property
+    def shown(self) -> str:
+        """The URL, for messages: without passwords."""
+        return mask_password(self.url.render_as_string(hide_password=False))
+
+    @property
     def place(self) -> str:
         """What holds the tables, for messages: the schema, or the file."""
         return f"schema {self.schema}" if self.schema else str(self.url.database)
@@ -107,9 +113,7 @@ class Database(ABC):
             connection = self.engine.connect()
         except (sa.exc.DBAPIError, self._driver_error()) as error:
             reason = " ".join(str(getattr(error, "orig", error)).split())
-            raise ConnectionFailedError(
-                f"cannot open {self.url.render_as_string(hide_password=True)}: {reason}"
-            ) from error
+            raise ConnectionFailedError(f"cannot open {self.shown}: {reason}") from error
         with connection:
             yield connection
 

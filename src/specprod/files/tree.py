@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specprod.configuration import Production
-from specprod.errors import MissingFileError
+from specprod.errors import MissingFileError, printable
 
-__all__ = ["ProductionTree", "RedshiftFile", "with_or_without_gz"]
+__all__ = ["ProductionTree", "RedshiftFile", "relative_name", "with_or_without_gz"]
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """Name a file as the ledger does: relative to the root of the production where it stands below it, else in full.
+
+    Links are followed, so that a file has one name however it is reached.
+    """
+    path, root = path.resolve(), root.resolve()
+    return printable(str(path.relative_to(root) if path.is_relative_to(root) else path))
 
 
 def with_or_without_gz(path: Path) -> Path:

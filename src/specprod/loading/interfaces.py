@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import Connection
@@ -19,21 +20,34 @@ __all__ = ["Ledger", "NoLedger", "NoProgress", "Progress"]
 class Progress(Protocol):
     """What a load tells of its progress."""
 
+    def expect(self, load: FileLoad, rows: int) -> None:
+        """Take note that a file that is not begun yet has that many rows."""
+
     def start(self, load: FileLoad, rows: int) -> None:
         """Take note that a file is begun, of which that many rows are left."""
 
     def advance(self, load: FileLoad, rows: int) -> None:
         """Take note that so many rows of the file are done."""
 
+    def during(self, what: str) -> AbstractContextManager[object]:
+        """Take note of work that has no rows, such as that on an index, for as long as it lasts."""
+
 
 class NoProgress:
     """Tells nothing."""
+
+    def expect(self, load: FileLoad, rows: int) -> None:
+        """Do nothing."""
 
     def start(self, load: FileLoad, rows: int) -> None:
         """Do nothing."""
 
     def advance(self, load: FileLoad, rows: int) -> None:
         """Do nothing."""
+
+    def during(self, what: str) -> AbstractContextManager[object]:
+        """Do nothing."""
+        return nullcontext()
 
 
 class Ledger(Protocol):

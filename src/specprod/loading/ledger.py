@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from specprod.database.failures import Retries, translated
-from specprod.errors import LedgerError
+from specprod.errors import LedgerError, printable
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
+from specprod.files.tree import relative_name
 from specprod.loading.pieces import FileLoad, Piece
 from specprod.model import table_of
 from specprod.results import helpers
@@ -80,8 +81,7 @@ class LoadLedger:
 
     def file_name(self, path: Path) -> str:
         """Name of a file in the ledger: relative to the root, where it stands below it."""
-        path = path.resolve()
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+        return relative_name(path, self.root)
 
     def _key(self, load: FileLoad) -> tuple[str, str]:
         """Table and file of a load, as records have them."""
@@ -202,7 +202,7 @@ class LoadLedger:
         time = present()
         item = self.storage.bound(connection).create_task_result(
             self._task(load),
-            f"{load.path.name} rows {piece.first} to {piece.last}",
+            f"{printable(load.path.name)} rows {piece.first} to {piece.last}",
             state=State.DONE,
             started=time,
             completed=time,
@@ -351,7 +351,7 @@ def opened(
         storage.create()
         _same_production(storage, name, production or {})
         with helpers.pipeline_execution(
-            storage, name, command, input_data={"production": dict(production or {}), "root": str(root)}
+            storage, name, command, input_data={"production": dict(production or {}), "root": printable(str(root))}
         ) as execution:
             ledger = LoadLedger(storage, execution, root, database.turn)
             try:

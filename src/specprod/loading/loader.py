@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from sqlalchemy import Connection
 
+from specprod.configuration.defaults import CHUNKSIZE
 from specprod.database.failures import Retries
 from specprod.database.writing import Counts, Writer
 from specprod.errors import ConstraintError, FormatError
@@ -21,7 +22,7 @@ from specprod.files.tables import TableReader
 from specprod.files.unpacking import Unpacker
 from specprod.loading.ahead import prefetched
 from specprod.loading.interfaces import Ledger, NoLedger, NoProgress, Progress
-from specprod.loading.pieces import CHUNK, FileLoad, LearningFilter, Piece
+from specprod.loading.pieces import FileLoad, LearningFilter, Piece
 from specprod.loading.rejects import RejectFile, existing_keys
 from specprod.loading.rules import SLICE, KeysOfChunk, KeysOfTable, Known, Rules, slice_rows
 from specprod.model import SchemaMixin, table_of
@@ -70,7 +71,7 @@ class Loader:
         self,
         database: Database,
         *,
-        chunksize: int = CHUNK,
+        chunksize: int = CHUNKSIZE,
         ledger: Ledger | None = None,
         rejects: RejectFile | None = None,
         retries: Retries | None = None,

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,7 @@ from specprod.files.tables import Chunk
 from specprod.model import SchemaMixin
 from specprod.model.converting import Columns, Rejects
 
-__all__ = ["CHUNK", "FileLoad", "LearningFilter", "Piece", "RowFilter"]
-
-#: Rows that are committed at a time, unless it is said otherwise.
-CHUNK: Final = 25_000
+__all__ = ["FileLoad", "LearningFilter", "Piece", "RowFilter"]
 
 #: Rows of a chunk that stay, as indexes into it.
 RowFilter = Callable[[Chunk], npt.NDArray[np.integer[Any]]]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from specprod.configuration.defaults import CHUNKSIZE
 from specprod.database.keys import build_key, orphans
 from specprod.database.writing import Counts
 from specprod.errors import ConstraintError, LedgerError, MissingFileError
@@ -23,7 +24,7 @@ from specprod.files.tables import TableReader
 from specprod.loading.again import slices_of_files
 from specprod.loading.interfaces import Ledger
 from specprod.loading.known import Parents, keys_of_files
-from specprod.loading.pieces import CHUNK, FileLoad, Piece
+from specprod.loading.pieces import FileLoad, Piece
 from specprod.loading.rejects import RejectFile
 from specprod.loading.rules import Known
 from specprod.model import TABLES, SchemaMixin, table_of
@@ -195,7 +196,7 @@ class _Table:
 
 def _chunks(rows: int) -> list[tuple[int, int]]:
     """Divide the rows of a file as a load does."""
-    return [(first, min(first + CHUNK, rows)) for first in range(0, rows, CHUNK)]
+    return [(first, min(first + CHUNKSIZE, rows)) for first in range(0, rows, CHUNKSIZE)]
 
 
 def _children(table: sa.Table) -> Iterator[tuple[str, str]]:

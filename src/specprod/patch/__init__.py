@@ -3,6 +3,11 @@
 The functions take tables and return copies; what they change is appended to the `Report` that is given as ``report=``.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specprod.entry import run_command
 from specprod.patch.columns import match_rows
 from specprod.patch.exposures import (
     patch_exposures,
@@ -24,6 +29,7 @@ __all__ = [
     "as_json",
     "back_patch_inconsistent_values",
     "get_data",
+    "main",
     "match_rows",
     "output_files",
     "patch_exposures",
@@ -34,3 +40,19 @@ __all__ = [
     "patch_tiles",
     "write_report",
 ]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run ``specprod-load patch``.
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        The words after ``specprod-load patch``; those of the process by default.
+
+    Returns
+    -------
+    int
+        For `sys.exit`; the command has said what went wrong.
+    """
+    return run_command("patch", args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,12 @@ from specprod.database.failures import Retries
 from specprod.database.keys import add_foreign_keys, build_indexes, missing_keys, warn_without_sky_index
 from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
-from specprod.errors import ConstraintError, SchemaError
+from specprod.errors import ConstraintError, InputError, SchemaError
+from specprod.files.opening import open_table
 from specprod.files.tree import ProductionTree
 from specprod.loading.constraints import delete_orphans, settle_duplicates
 from specprod.loading.filters import NewTargets, not_sky
+from specprod.loading.interfaces import NoProgress, Progress
 from specprod.loading.loader import Loader
 from specprod.loading.pieces import FileLoad
 from specprod.loading.reload import reload_tables
@@ -165,6 +168,8 @@ def load_production(
     InputError, DatabaseError, LedgerError
     """
     loader.retries.run(partial(warn_without_sky_index, database), "search for q3c")
+    # The tiles, and so their files, are known when the first stage is done.
+    _announce(loader, tree, database, [name for name in stages if name != "fiberassign"])
     summaries: list[TableSummary] = []
     loads: list[Job] = []
     finishes: list[Job] = []
@@ -182,10 +187,10 @@ def load_production(
             for cls in group if stage.completes else ():
                 files = partial(_files_of, cls, tree, database)
                 finish, refer = _finishing(database, cls, (job,), loader.retries, cluster=None)
-                finishes.append(replace(finish, work=partial(_settled_key, finish.work, cls, database, loader, files)))
-                references.append(
-                    replace(refer, work=partial(_settled_references, refer.work, cls, database, loader, files))
-                )
+                finish = replace(finish, work=partial(_settled_key, finish.work, cls, database, loader, files))
+                refer = replace(refer, work=partial(_settled_references, refer.work, cls, database, loader, files))
+                finishes.append(_told(finish, loader.progress))
+                references.append(_told(refer, loader.progress))
     if "exposures" in stages:
         # Versions are written with the exposures.
         finishes.append(_finishing(database, Version, ("load exposures tile",), loader.retries, cluster=None)[0])
@@ -202,6 +207,34 @@ def _reload(
     with database.turn:
         files = {cls: _files_of(cls, tree, database) for cls in TABLES if cls in classes}
         return reload_tables(database, files, loader.ledger, loader.rejects, loader.retries)
+
+
+def _announce(loader: Loader, tree: ProductionTree, database: Database, stages: Sequence[str]) -> None:
+    """Tell the progress of the rows to come, which are in the headers of the files."""
+    if isinstance(loader.progress, NoProgress):
+        return
+    for stage in stages:
+        # What is wrong with a file, or that it is not there, is said where it is loaded.
+        with contextlib.suppress(InputError):
+            for load in stage_loads(stage, tree, database):
+                # To look into a packed file is to unpack it.
+                if load.path.suffix != ".gz" and not loader.ledger.complete(load):
+                    with open_table(load.path, load.hdu) as reader:
+                        loader.progress.expect(load, reader.nrows)
+
+
+def _told(job: Job, progress: Progress) -> Job:
+    """Have a job tell when it is at work, and how long it took."""
+    kind, table = job.name.split()
+    what = f"{'keys and indexes' if kind == 'finish' else 'references'} of {table}"
+
+    def work() -> None:
+        start = time.monotonic()
+        with progress.during(what):
+            job.work()
+        logger.info("%s done in %.1f s", what, time.monotonic() - start)
+
+    return replace(job, work=work)
 
 
 def _groups(stage: Stage) -> list[tuple[type[SchemaMixin], ...]]:
@@ -282,7 +315,12 @@ def _settled_references(
 
 
 def build_all(
-    database: Database, *, cluster: bool = False, workers: int = 2, retries: Retries | None = None
+    database: Database,
+    *,
+    cluster: bool = False,
+    workers: int = 2,
+    retries: Retries | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Build the keys, indexes and references that tables lack.
 
@@ -294,6 +332,7 @@ def build_all(
     workers : int
         Connections that build at a time.
     retries : Retries, optional
+    progress : Progress, optional
 
     Returns
     -------
@@ -312,7 +351,7 @@ def build_all(
         raise SchemaError("there are no tables; load them first with specprod-load run")
     pairs = [_finishing(database, cls, (), retries or Retries(), cluster=cluster) for cls in there]
     jobs = [*(finish for finish, _ in pairs), *(refer for _, refer in pairs)]
-    run_jobs(jobs, workers)
+    run_jobs([_told(job, progress or NoProgress()) for job in jobs], workers)
     return missing
 
 
@@ -332,10 +371,12 @@ def _load_group(
         versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
         with database.turn:
             loader.retries.run(partial(load_versions, *versions, database=database), "versions")
+    if stage == "fiberassign":
+        _announce(loader, tree, database, [stage])
     done = loader.load_all(load for load in stage_loads(stage, tree, database) if load.table in group)
     for cls, summary in zip(group, summaries, strict=True):
         if cls in (Ztile, Zpix) and not tree.redshifts(summary.table)[1]:
-            with database.turn:
+            with database.turn, loader.progress.during(f"primary spectra of {summary.table}"):
                 loader.retries.run(partial(update_primary, database, cls), f"primary spectra of {summary.table}")
         summary.rows = sum(counts.inserted for load, counts in done.items() if load.table is cls)
         # A table that two stages fill was reloaded as a whole.

@@ -10,14 +10,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from specprod.configuration.core import LONGEST_VERSION
 from specprod.database.connection import Database, connect
 from specprod.database.failures import translated
 from specprod.database.kinds import PostgresqlDatabase
 from specprod.database.schema import create_tables, drop_tables
+from specprod.errors import ValueRejectedError
 from specprod.model import Version, table_of
 from specprod.results.orm import OrmPipelineResultsStorage
 
-__all__ = ["DEFAULT_PUBLIC_ROLE", "DEFAULT_ROLES", "load_versions", "setup_db"]
+__all__ = ["DEFAULT_PUBLIC_ROLE", "DEFAULT_ROLES", "kept_version", "load_versions", "setup_db"]
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_ROLES = ("desi",)
 DEFAULT_PUBLIC_ROLE = "desi_public"
@@ -105,16 +109,27 @@ def load_versions(
     database : Database
     connection : sqlalchemy.Connection, optional
         Whose transaction to join.
+
+    Raises
+    ------
+    ValueRejectedError
+        If a version is longer than the table can hold.
     """
     if connection is None:
         with translated(), database.begin() as own:
             load_versions(photometry, redshift, release, specprod, tiles, database=database, connection=own)
         return
-    versions = {name: package_version(name) for name in ("astropy", "numpy", "sqlalchemy", "specprod")}
+    versions = {
+        name: kept_version(name, package_version(name)) for name in ("astropy", "numpy", "sqlalchemy", "specprod")
+    }
     versions |= {"lsd9-photometry": photometry, "redshift": redshift, "release": release}
     # The package and the production that it loads have one name in the field; the production is the data set.
     versions |= {"specprod-load": versions.pop("specprod"), "specprod": specprod, "tiles": tiles}
     table = table_of(Version)
+    for package, value in versions.items():
+        if len(value) > LONGEST_VERSION:
+            message = f"version {value!r} of {package} has {len(value)} characters, expected at most {LONGEST_VERSION}"
+            raise ValueRejectedError(message, column="VERSION")
     there = {row.package: row for row in connection.execute(sa.select(table))}
     number = max((row.id for row in there.values()), default=0)
     for package, value in sorted(versions.items()):
@@ -123,3 +138,10 @@ def load_versions(
             connection.execute(sa.insert(table).values(id=number, package=package, version=value))
         elif there[package].version != value:
             connection.execute(sa.update(table).where(table.c.package == package).values(version=value))
+
+
+def kept_version(package: str, version: str) -> str:
+    """Cut the version of a package that is under development, and say so; a load does not fail for it."""
+    if len(version) > LONGEST_VERSION:
+        logger.warning("version %s of %s is kept as %s", version, package, version[:LONGEST_VERSION])
+    return version[:LONGEST_VERSION]

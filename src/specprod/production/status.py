@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from specprod.database.keys import missing_keys
 from specprod.database.schema import existing_tables
 from specprod.errors import LedgerError
+from specprod.files.tree import relative_name
 from specprod.model import table_of
 from specprod.production.job import stage_loads
 from specprod.results.base import PipelineExecution, State
@@ -171,7 +172,7 @@ def _left(database: Database, tree: ProductionTree, files: Mapping[tuple[str, st
     left = []
     for stage in STAGE_NAMES:
         for load in stage_loads(stage, tree, database):
-            table, name = table_of(load.table).name, str(load.path.resolve().relative_to(tree.root.resolve()))
+            table, name = table_of(load.table).name, relative_name(load.path, tree.root)
             entry = files.get((table, name))
             if entry is None:
                 left.append(f"{stage}: {name} into {table}")

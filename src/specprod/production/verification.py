@@ -12,7 +12,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from specprod.database.keys import missing_keys, orphans
 from specprod.database.schema import existing_tables
+from specprod.files.tree import relative_name
 from specprod.loading.again import slices_of_files
 from specprod.loading.known import Parents, keys_of_files
 from specprod.loading.pieces import FileLoad
@@ -180,7 +180,7 @@ def verify(
     loads: dict[type[SchemaMixin], list[_Loaded]] = {}
     for stage in (stage for stage in STAGE_NAMES if stage in stages):
         for load in stage_loads(stage, tree, database):
-            place = (table_of(load.table).name, _relative(load.path, tree.root))
+            place = (table_of(load.table).name, relative_name(load.path, tree.root))
             if place in ledger:
                 loads.setdefault(load.table, []).append(_Loaded(load, sorted(ledger[place]), rejected[place]))
     reports = []
@@ -188,11 +188,6 @@ def verify(
         reports.append(_verify_table(database, tree, cls, items, limit))
         _check_keys(database, cls, reports[-1])
     return reports
-
-
-def _relative(path: Path, root: Path) -> str:
-    path, root = path.resolve(), root.resolve()
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def _columns_to_compare(tree: ProductionTree, cls: type[SchemaMixin]) -> list[str]:

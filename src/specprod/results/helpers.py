@@ -7,12 +7,13 @@ import getpass
 import logging
 import os
 import platform
-import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Any, TypeVar
 
+from specprod.configuration.passwords import mask_command, mask_data, mask_text
+from specprod.errors import printable
 from specprod.results.base import (
     PipelineExecution,
     PipelineResult,
@@ -30,8 +31,6 @@ __all__ = [
     "end_abandoned",
     "finish",
     "latest_execution",
-    "masked",
-    "masked_data",
     "pipeline_execution",
     "pipeline_result",
     "summary",
@@ -45,46 +44,16 @@ R = TypeVar("R", bound=Record)
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("specprod", "astropy", "fitsio", "numpy", "psycopg", "sqlalchemy")
-_WORDS = r"(?:password|passwd|pwd|secret|token)"
-# To the last @ of a word: somebody who forgets to encode one in a password must not find the rest of it stored.
-_IN_URL = re.compile(r"(?<=://)([^:/@\s]*):[^\s'\"]*(?=@)")
-_NAMED = re.compile(
-    rf"""({_WORDS}(?:\s*=|["']\s*:)\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&,;}}]+)""", re.IGNORECASE
-)
-_SECRET_KEY = re.compile(_WORDS, re.IGNORECASE)
 #: A message is for a line of a report; the whole of an error, such as a statement with its rows, is for the log.
 _LONGEST_MESSAGE = 500
-
-
-def masked(text: str) -> str:
-    """Hide passwords in URLs and connection strings.
-
-    Examples
-    --------
-    >>> masked("postgresql://me:secret@host/db and password=secret")
-    'postgresql://me:***@host/db and password=***'
-    """
-    return _NAMED.sub(r"\1***", _IN_URL.sub(r"\1:***", text))
-
-
-def masked_data(data: Any) -> Any:
-    """Hide passwords in all texts of data as JSON has them, and whatever is named password, secret or token."""
-    if isinstance(data, str):
-        return masked(data)
-    if isinstance(data, Mapping):
-        return {
-            key: "***" if isinstance(value, str) and _SECRET_KEY.search(str(key)) else masked_data(value)
-            for key, value in data.items()
-        }
-    return [masked_data(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def _message(error: BaseException) -> str:
     """Kind of an error and its text: one line, short, without secrets, and such as every database can hold."""
     text = " ".join(str(error).replace("\0", "\\0").split())
-    text = masked(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    text = mask_text(f"{type(error).__name__}: {text}" if text else type(error).__name__)
     # Names of files that are not UTF-8 have characters that cannot be encoded.
-    text = text.encode(errors="backslashreplace").decode()
+    text = printable(text)
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 
@@ -116,7 +85,7 @@ def _running(storage: PipelineStorage, record: R) -> Iterator[R]:
 
 def _begun(values: dict[str, Any]) -> dict[str, Any]:
     begun = {"state": State.RUNNING, "started": now(), **values}
-    return begun | {"input_data": masked_data(begun["input_data"])} if begun.get("input_data") else begun
+    return begun | {"input_data": mask_data(begun["input_data"])} if begun.get("input_data") else begun
 
 
 def _user() -> str:
@@ -144,7 +113,7 @@ def pipeline_execution(
         Other values of the record, such as ``input_data``.
     """
     facts = {"host": platform.node(), "user": _user(), "pid": os.getpid()}
-    facts |= {"versions": {package: version(package) for package in _PACKAGES}, "command": masked(command)}
+    facts |= {"versions": {package: version(package) for package in _PACKAGES}, "command": mask_command(command)}
     with _running(storage, storage.create_pipeline_execution(name, **_begun(facts | values))) as record:
         yield record
 

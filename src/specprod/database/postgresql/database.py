@@ -23,11 +23,14 @@ from specprod.database.postgresql.ddl import PostgresqlStatements
 from specprod.database.postgresql.driver import psycopg_connection
 from specprod.database.postgresql.settings import raise_memory
 from specprod.database.postgresql.writer import CopyWriter
-from specprod.errors import SchemaError
+from specprod.errors import ConfigurationError, SchemaError
 from specprod.model import SchemaMixin
 from specprod.model.converting import Columns
 
 __all__ = ["PostgresqlDatabase"]
+
+#: Bytes of an identifier; more are cut with no more than a notice.
+_LONGEST_NAME = 63
 
 
 class PostgresqlDatabase(Database):
@@ -40,7 +43,7 @@ class PostgresqlDatabase(Database):
     insert: ClassVar[Any] = staticmethod(postgresql.insert)
 
     def __init__(self, url: URL, schema: str | None = None) -> None:
-        super().__init__(url, schema or "public")
+        super().__init__(url, _checked(schema or "public"))
 
     @classmethod
     def claims(cls, url: URL) -> bool:
@@ -210,3 +213,16 @@ class PostgresqlDatabase(Database):
             return cone.within(table, ra, dec, radius)
         column_ra, column_dec = cone.circle(table, ra, dec, radius)
         return sa.func.q3c_radial_query(column_ra, column_dec, ra % 360.0, dec, radius, type_=sa.Boolean())
+
+
+def _checked(schema: str) -> str:
+    """Refuse a name that the server would cut, or that cannot stand in all statements."""
+    size = len(schema.encode(errors="surrogateescape"))
+    if size > _LONGEST_NAME:
+        raise ConfigurationError(
+            f"schema {schema!r} has {size} bytes; PostgreSQL takes names of {_LONGEST_NAME} at most"
+        )
+    # The driver takes % for the beginning of a parameter, in some statements and not in others.
+    if "%" in schema or "\0" in schema:
+        raise ConfigurationError(f"schema {schema!r}: expected a name without % and zero bytes")
+    return schema

@@ -23,6 +23,7 @@ from specprod.database.sqlite import fetching, locking, values
 from specprod.database.sqlite.ddl import SqliteStatements
 from specprod.database.sqlite.driver import sqlite_connection
 from specprod.database.sqlite.writer import PageWriter
+from specprod.errors import ConfigurationError
 from specprod.model import SchemaMixin, table_of
 from specprod.model.converting import Columns
 
@@ -60,7 +61,15 @@ class SqliteDatabase(Database):
 
     @classmethod
     def completed(cls, url: URL, username: str | None, hostname: str | None) -> URL:
-        """Complete a URL; a file has no user and no host."""
+        """Complete a URL; a file has no user and no host.
+
+        Raises
+        ------
+        ConfigurationError
+            If it names no file, but a database in memory.
+        """
+        if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
+            raise ConfigurationError("a database in memory ends with its connection; expected the name of a file")
         return url.set(drivername="sqlite+pysqlite")
 
     def _make_engine(self, url: URL) -> Engine:
