@@ -15,8 +15,8 @@ from specprod.configuration import load_configuration
 from specprod.database import connect
 from specprod.files.tree import ProductionTree
 from specprod.load import setup_db
+from specprod.loading.execution import Execution, opened
 from specprod.loading.interfaces import NoLedger
-from specprod.loading.ledger import opened
 from specprod.loading.loader import Loader
 from specprod.production.job import load_production
 
@@ -38,7 +38,7 @@ def main() -> int:
                 setup_db(database=database, overwrite=True)
                 start = time.perf_counter()
                 if kept:
-                    with opened(database, options.root, "bench") as ledger:
+                    with opened(database, Execution(name="bench", root=options.root)) as ledger:
                         tables = load_production(database, tree, Loader(database, ledger=ledger))
                 else:
                     tables = load_production(database, tree, Loader(database, ledger=NoLedger()))

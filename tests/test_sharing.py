@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -21,8 +22,9 @@ from specprod.database.writing import Counts
 from specprod.errors import DatabaseError, InputError
 from specprod.files.opening import open_table
 from specprod.load import setup_db
+from specprod.loading.execution import Execution, opened
 from specprod.loading.filters import NewTargets
-from specprod.loading.ledger import LoadLedger, opened
+from specprod.loading.ledger import LoadLedger
 from specprod.loading.loader import Loader
 from specprod.loading.pieces import FileLoad, Piece
 from specprod.model import Photometry
@@ -44,6 +46,10 @@ def files(sample_root: Path, tmp_path: Path) -> list[Path]:
     return sorted(tmp_path.glob("part-*.fits"))
 
 
+def opened_for(database: Database, root: Path) -> contextlib.AbstractContextManager[LoadLedger]:
+    return opened(database, Execution(name="run", root=root), prepare=lambda: setup_db(database=database))
+
+
 def loads(files: list[Path]) -> list[FileLoad]:
     return [FileLoad(path, "TRACTORPHOT", Photometry, stage="photometry") for path in files]
 
@@ -62,7 +68,9 @@ def test_small_files_share_a_transaction(
     postgres_url: str, files: list[Path], chunksize: int, transactions: int
 ) -> None:
     with connect(postgres_url, schema="s") as database:
-        with opened(database, files[0].parent, "run", prepare=lambda: setup_db(database=database)) as ledger:
+        with opened(
+            database, Execution(name="run", root=files[0].parent), prepare=lambda: setup_db(database=database)
+        ) as ledger:
             counts = Loader(database, chunksize=chunksize, ledger=ledger).load_all(loads(files))
         assert [item.inserted for item in counts.values()] == [20, 20, 20]
         assert targetids(database) == expected(files)
@@ -83,7 +91,9 @@ def test_a_bad_file_takes_none_of_those_before_with_it(database_target: str, fil
     with connect(database_target, schema="s") as database:
 
         def attempt() -> None:
-            with opened(database, files[0].parent, "run", prepare=lambda: setup_db(database=database)) as ledger:
+            with opened(
+                database, Execution(name="run", root=files[0].parent), prepare=lambda: setup_db(database=database)
+            ) as ledger:
                 Loader(database, ledger=ledger).load_all(loads(files))
 
         with pytest.raises(InputError, match=r"part-2\.fits"):
@@ -116,7 +126,9 @@ def test_what_was_rolled_back_is_not_in_the_ledger(
     (load,) = loads(files[:1])
     with (
         connect(database_target, schema="s") as database,
-        opened(database, files[0].parent, "run", prepare=lambda: setup_db(database=database)) as ledger,
+        opened(
+            database, Execution(name="run", root=files[0].parent), prepare=lambda: setup_db(database=database)
+        ) as ledger,
         open_table(load.path, load.hdu) as reader,
     ):
         ledger.begin(load, reader)

@@ -16,6 +16,7 @@ from specprod.cli.options import (
     DatabaseOptions,
     config_option,
     database_options,
+    execution,
     gathered,
     json_option,
     quiet_option,
@@ -233,8 +234,12 @@ def apply(options: FixOptions, where: DatabaseOptions) -> None:
     If the counts disagree or a row differs afterwards, nothing is changed and the exit status is 1.
     """
     from specprod.coeff import apply_patch
+    from specprod.loading.execution import recorded
 
-    with _databases(options, where) as (configuration, target, patches):
+    with contextlib.ExitStack() as stack:
+        configuration, target, patches = stack.enter_context(_databases(options, where))
+        if not options.dry_run:
+            stack.enter_context(recorded(target, execution("coeff-fix apply", configuration), retries(configuration)))
         done = apply_patch(
             target,
             patches,
@@ -259,8 +264,12 @@ def undo(options: FixOptions, where: DatabaseOptions) -> None:
     Nothing is restored if a row no longer has the values of the patch.
     """
     from specprod.coeff import undo_patch
+    from specprod.loading.execution import recorded
 
-    with _databases(options, where) as (configuration, target, patches):
+    with (
+        _databases(options, where) as (configuration, target, patches),
+        recorded(target, execution("coeff-fix undo", configuration), retries(configuration)),
+    ):
         done = undo_patch(target, patches, options.tables or None, retries=retries(configuration))
     _print(done, options.as_json)
 
@@ -284,9 +293,13 @@ def undo(options: FixOptions, where: DatabaseOptions) -> None:
 def all_steps(options: FixOptions, where: DatabaseOptions) -> None:
     """Extract, load, check and apply, one after the other; the first that fails is the last."""
     from specprod.coeff import apply_patch, compare, require_agreement
+    from specprod.loading.execution import recorded
 
     own = where.configuration(options.specprod, loading__chunksize=options.chunksize)
-    with _databases(options, where) as (configuration, target, patches):
+    with (
+        _databases(options, where) as (configuration, target, patches),
+        recorded(target, execution("coeff-fix all", configuration), retries(configuration)),
+    ):
         written = _extract(options, own)
         with progress_bars(not where.quiet) as progress:
             _load(patches, list(written), options.overwrite, configuration, progress)

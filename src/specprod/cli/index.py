@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from specprod.cli.options import DatabaseOptions, database_options, retries
+from specprod.cli.options import DatabaseOptions, database_options, execution, retries
 from specprod.cli.output import progress_bars
 
 
@@ -19,14 +19,20 @@ def index(cluster: bool, workers: int | None, where: DatabaseOptions) -> int:
     """
     configuration = where.configuration(loading__workers=workers)
 
+    from specprod.loading.execution import recorded
     from specprod.production.job import build_all
 
-    with where.open(configuration) as target, progress_bars(not where.quiet) as progress:
+    rule = retries(configuration)
+    with (
+        where.open(configuration) as target,
+        recorded(target, execution("index", configuration), rule),
+        progress_bars(not where.quiet) as progress,
+    ):
         built = build_all(
             target,
             cluster=cluster,
             workers=configuration.get("loading.workers"),
-            retries=retries(configuration),
+            retries=rule,
             progress=progress,
         )
     for name in built:

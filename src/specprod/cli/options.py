@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from specprod.configuration import Configuration
     from specprod.database.connection import Database
     from specprod.database.failures import Retries
+    from specprod.loading.execution import Execution
 
 __all__ = [
     "DatabaseOptions",
@@ -26,6 +27,7 @@ __all__ = [
     "config_option",
     "confirm_overwrite",
     "database_options",
+    "execution",
     "gathered",
     "json_option",
     "quiet_option",
@@ -168,6 +170,26 @@ def retries(configuration: Configuration) -> Retries:
         first_pause=configuration.get("retries.first_pause"),
         longest_pause=configuration.get("retries.longest_pause"),
     )
+
+
+def execution(name: str, configuration: Configuration, **facts: Any) -> Execution:
+    """Describe this command for the ledger.
+
+    Parameters
+    ----------
+    name : str
+        The command.
+    configuration : Configuration
+        Which results storage follows the ledger.
+    **facts
+        Other values of `specprod.loading.execution.Execution`; ``tree`` stands for its root and its production.
+    """
+    from specprod.loading.execution import Execution
+
+    tree = facts.pop("tree", None)
+    if tree is not None:
+        facts |= {"root": tree.root, "production": dataclasses.asdict(tree.production)}
+    return Execution(name=name, command=command_line(), setting=configuration.get("results.storage"), **facts)
 
 
 def command_line() -> str:

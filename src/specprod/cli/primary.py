@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from specprod.cli.options import DatabaseOptions, database_options, json_option, retries
+from specprod.cli.options import DatabaseOptions, database_options, execution, json_option, retries
 from specprod.cli.output import print_json
 
 
@@ -22,11 +22,12 @@ def primary(cluster: bool, as_json: bool, where: DatabaseOptions) -> int:
 
     from specprod.database.schema import existing_tables
     from specprod.errors import SchemaError
+    from specprod.loading.execution import recorded
     from specprod.model import Zpix, Ztile
     from specprod.production.finish import update_primary, update_q3c
 
     rule = retries(configuration)
-    with where.open(configuration) as target:
+    with where.open(configuration) as target, recorded(target, execution("primary", configuration), rule):
         with target.connect() as connection:
             if len(existing_tables(target, connection, (Ztile, Zpix))) < 2:
                 raise SchemaError("there are no tables ztile and zpix; load them first with specprod-load run or tile")

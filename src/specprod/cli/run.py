@@ -16,9 +16,9 @@ import click
 from specprod.cli.names import specprod_option, stage_option
 from specprod.cli.options import (
     DatabaseOptions,
-    command_line,
     confirm_overwrite,
     database_options,
+    execution,
     gathered,
     json_option,
     retries,
@@ -126,7 +126,7 @@ def _load(
     progress: Progress | None,
 ) -> list[TableSummary]:
     from specprod.files.tree import ProductionTree
-    from specprod.loading.ledger import opened
+    from specprod.loading.execution import opened
     from specprod.loading.loader import Loader
     from specprod.production.job import load_production
     from specprod.production.setup import setup_db
@@ -139,17 +139,9 @@ def _load(
         roles=(configuration.get("roles.collaboration"),),
         public_role=configuration.get("roles.public"),
     )
-    production = configuration.production(options.specprod)
-    with opened(
-        target,
-        options.root,
-        "run",
-        command=command_line(),
-        production=dataclasses.asdict(production),
-        setting=configuration.get("results.storage"),
-        prepare=prepare,
-        retries=retries(configuration),
-    ) as ledger:
+    tree = ProductionTree(options.root, configuration.production(options.specprod))
+    job = execution("run", configuration, tree=tree, anew=options.overwrite)
+    with opened(target, job, prepare=prepare, retries=retries(configuration)) as ledger:
         loader = Loader(
             target,
             ledger=ledger,
@@ -161,7 +153,7 @@ def _load(
         )
         return load_production(
             target,
-            ProductionTree(options.root, production),
+            tree,
             loader,
             stages=options.stages or STAGE_NAMES,
             workers=configuration.get("loading.workers"),

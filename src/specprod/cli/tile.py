@@ -14,9 +14,9 @@ import click
 from specprod.cli.names import specprod_option
 from specprod.cli.options import (
     DatabaseOptions,
-    command_line,
     confirm_overwrite,
     database_options,
+    execution,
     gathered,
     json_option,
     retries,
@@ -117,6 +117,7 @@ def _prepare(target: Database, tree: ProductionTree, configuration: Configuratio
     """Make the tables, keys and indexes that are not there; nobody else may load meanwhile."""
     from specprod.database.keys import missing_keys
     from specprod.database.schema import existing_tables
+    from specprod.loading.execution import check_production
     from specprod.model import TABLES
     from specprod.production.job import build_all
     from specprod.production.setup import load_versions, setup_db
@@ -127,6 +128,8 @@ def _prepare(target: Database, tree: ProductionTree, configuration: Configuratio
     if complete and not options.overwrite and not options.public:
         return
     with target.locked():
+        if not options.overwrite:
+            check_production(target, execution("tile", configuration, tree=tree))
         setup_db(
             database=target,
             overwrite=options.overwrite,
@@ -147,22 +150,14 @@ def _load(
     configuration: Configuration,
     options: TileOptions,
 ) -> tuple[list[TileSummary], dict[str, int]]:
-    from specprod.loading.ledger import opened
+    from specprod.loading.execution import opened
     from specprod.production.finish import update_primary, update_q3c
     from specprod.tiles.choice import photometry_source
     from specprod.tiles.loading import changed_tiles, load_tiles
     from specprod.tiles.selection import select_tiles
 
     rule = retries(configuration)
-    with opened(
-        target,
-        tree.root,
-        "tile",
-        command=command_line(),
-        production=dataclasses.asdict(tree.production),
-        setting=configuration.get("results.storage"),
-        retries=rule,
-    ) as ledger:
+    with opened(target, execution("tile", configuration, tree=tree, shared=True), retries=rule) as ledger:
         tileids: Sequence[int] = options.tileids
         if options.changed:
             chosen = [tileid for tileid, _ in select_tiles(observations.tiles_file)]

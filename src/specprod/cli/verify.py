@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from specprod.cli.names import specprod_option, stage_option
-from specprod.cli.options import DatabaseOptions, database_options, json_option
+from specprod.cli.options import DatabaseOptions, database_options, execution, json_option, retries
 from specprod.cli.output import print_json, print_table
 from specprod.stages import STAGE_NAMES
 
@@ -33,10 +33,13 @@ def verify(
     configuration = where.configuration(specprod)
 
     from specprod.files.tree import ProductionTree
+    from specprod.loading.execution import recorded
     from specprod.production import verification
 
-    with where.open(configuration, specprod) as target:
-        tree = ProductionTree(root, configuration.production(specprod))
+    tree = ProductionTree(root, configuration.production(specprod))
+    # A copy of the tree may be what the database is compared with.
+    job = execution("verify", configuration, production=dataclasses.asdict(tree.production), shared=True)
+    with where.open(configuration, specprod) as target, recorded(target, job, retries(configuration)):
         reports = verification.verify(target, tree, stages=stages or STAGE_NAMES, limit=limit)
     different = any(report.differences for report in reports)
     if as_json:

@@ -68,6 +68,8 @@ class Database(ABC):
         self.engine: Engine = engine.execution_options(schema_translate_map={None: schema})
         self.names = Names(engine.dialect.identifier_preparer, schema)
         self.statements = self._make_statements()
+        # How this object holds the lock: alone, shared.
+        self._held: str | None = None
         self.turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
     def __repr__(self) -> str:
@@ -154,9 +156,11 @@ class Database(ABC):
         with self.connect() as connection, Session(connection) as session:
             yield session
 
-    @abstractmethod
-    def locked(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Hold the schema, or the file, until the end of the block or of the process, however that ends.
+
+        Who holds it already may do so again.
 
         Parameters
         ----------
@@ -168,6 +172,27 @@ class Database(ABC):
         LockedError
             If another process holds it; the message says which.
         """
+        if self._held == "alone" or (shared and self._held == "shared"):
+            yield
+            return
+        with self._lock(shared):
+            before, self._held = self._held, "shared" if shared else "alone"
+            try:
+                yield
+            finally:
+                self._held = before
+
+    @abstractmethod
+    def _lock(self, shared: bool) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock until the end of the block."""
+
+    @abstractmethod
+    def is_locked(self) -> bool:
+        """Whether any process, on whatever machine, holds the schema or the file at this moment."""
+
+    @abstractmethod
+    def writable(self) -> bool:
+        """Whether this user can change what the schema, or the file, holds."""
 
     def hold_tables(self, connection: Connection, writing: Sequence[str], reading: Sequence[str] = ()) -> None:
         """Let nobody else write to some tables until the end of the transaction; they can still be read.

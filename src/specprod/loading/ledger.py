@@ -11,12 +11,11 @@ import json
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from specprod.database.failures import Retries, translated
 from specprod.errors import LedgerError, printable
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
@@ -26,18 +25,14 @@ from specprod.model import table_of
 from specprod.results import helpers
 from specprod.results.base import PipelineExecution, PipelineResult, PipelineStorage, State, TaskExecution, TaskResult
 from specprod.results.base import now as present
-from specprod.results.mirror import MirroredStorage
-from specprod.results.orm import OrmPipelineResultsStorage
-from specprod.results.storage import DEFAULT_STORAGE, load_storage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from specprod.database.connection import Database
     from specprod.database.writing import Counts
     from specprod.files.tables import TableReader
 
-__all__ = ["LoadLedger", "opened"]
+__all__ = ["LoadLedger"]
 
 logger = logging.getLogger(__name__)
 
@@ -302,75 +297,3 @@ def _options(load: FileLoad) -> str:
     """Arguments of a load that change its result, as JSON."""
     given = {name: value for name, value in load.given.items() if value is not None}
     return json.dumps(given, sort_keys=True, default=str)
-
-
-@contextlib.contextmanager
-def opened(
-    database: Database,
-    root: Path,
-    name: str,
-    *,
-    command: str = "",
-    production: Mapping[str, Any] | None = None,
-    setting: Any = None,
-    prepare: Callable[[], object] = lambda: None,
-    retries: Retries | None = None,
-) -> Iterator[LoadLedger]:
-    """Hold the database for loading, and record the run from its start to its end.
-
-    Parameters
-    ----------
-    database : Database
-    root : path
-        Root of the production.
-    name : str
-        What the run is: run, tile.
-    command : str
-        Words of the command.
-    production : mapping, optional
-        Versions of the data; they must be those of the loads before.
-    prepare : callable
-        Makes the tables, once the database is held.
-    retries : Retries, optional
-    setting : optional
-        A results storage that follows the run besides the ledger; see `specprod.results.storage.load_storage`.
-
-    Raises
-    ------
-    LockedError
-        If another process loads into the schema.
-    LedgerError
-        If other versions were loaded before.
-    """
-    storage: PipelineStorage = OrmPipelineResultsStorage(database, retries=retries)
-    follower = load_storage(setting or DEFAULT_STORAGE, database)
-    if not isinstance(follower, OrmPipelineResultsStorage):
-        storage = MirroredStorage(storage, follower)
-    with database.locked(shared=name == "tile"), translated():
-        (retries or Retries()).run(prepare, "tables")
-        storage.create()
-        _same_production(storage, name, production or {})
-        with helpers.pipeline_execution(
-            storage, name, command, input_data={"production": dict(production or {}), "root": printable(str(root))}
-        ) as execution:
-            ledger = LoadLedger(storage, execution, root, database.turn)
-            try:
-                yield ledger
-            except BaseException as error:
-                # The failure itself must reach the caller, even if the database is what failed.
-                with contextlib.suppress(Exception):
-                    ledger.end(error)
-                raise
-            ledger.end()
-
-
-def _same_production(storage: PipelineStorage, name: str, production: Mapping[str, Any]) -> None:
-    for earlier in storage.get_pipeline_executions(name=name):
-        loaded = earlier.input_data.get("production") or {}
-        differing = [key for key, value in production.items() if key in loaded and loaded[key] != value]
-        if differing:
-            key = differing[0]
-            raise LedgerError(
-                f"this schema holds a production with {key} {loaded[key]!r}, but {production[key]!r} is asked for; "
-                "load it into another schema, or anew with --overwrite"
-            )

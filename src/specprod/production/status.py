@@ -13,6 +13,7 @@ from specprod.errors import LedgerError
 from specprod.files.tree import relative_name
 from specprod.model import table_of
 from specprod.production.job import stage_loads
+from specprod.results import helpers
 from specprod.results.base import PipelineExecution, State
 from specprod.results.orm import OrmPipelineResultsStorage, ResultsBase
 from specprod.stages import STAGE_NAMES
@@ -125,7 +126,15 @@ def status(database: Database, tree: ProductionTree | None = None) -> Status:
     stages: dict[int | None, dict[str, str]] = {}
     for result in storage.get_pipeline_results():
         stages.setdefault(result.parent_id, {})[result.name] = str(result.state)
-    runs = [_run(item, stages.get(item.id, {})) for item in storage.get_pipeline_executions()]
+    executions = list(storage.get_pipeline_executions())
+    running = [run for run in executions if run.state == State.RUNNING]
+    if running:
+        # Nothing is written here: the next command that holds the database records it.
+        held = database.is_locked()
+        for run in running:
+            if helpers.is_abandoned(run) or not held:
+                run.state, run.message = State.FAILED, f"Killed: process {run.pid} ended without a word"
+    runs = [_run(run, stages.get(run.id, {})) for run in executions]
     files: dict[tuple[str, str], FileStatus] = {}
     times: dict[str, list[datetime]] = {}
     for item in storage.get_task_results(state=str(State.DONE)):

@@ -30,6 +30,7 @@ __all__ = [
     "descendants",
     "end_abandoned",
     "finish",
+    "is_abandoned",
     "latest_execution",
     "pipeline_execution",
     "pipeline_result",
@@ -182,19 +183,31 @@ def summary(storage: PipelineStorage, execution: PipelineExecution) -> dict[str,
     return {kind: dict(states) for kind, states in counts.items()}
 
 
-def end_abandoned(storage: PipelineStorage) -> list[PipelineExecution]:
+def is_abandoned(run: PipelineExecution) -> bool:
+    """Whether a run is running by its record, on this machine, but its process is no more."""
+    here = run.state == State.RUNNING and run.host == platform.node() and run.pid is not None
+    return here and not _alive(run.pid or 0)
+
+
+def end_abandoned(storage: PipelineStorage, *, everywhere: bool = False) -> list[PipelineExecution]:
     """Mark the runs as failed whose process was killed, with all that they had under way.
 
     They are those that are running by their records, on this machine, in a process that is no more. They ended when
     the last of their records did.
+
+    Parameters
+    ----------
+    storage : PipelineStorage
+    everywhere : bool
+        Mark all that are running by their records: the caller knows that none is.
 
     Returns
     -------
     list of PipelineExecution
         The runs that were marked.
     """
-    found = storage.get_pipeline_executions(state=str(State.RUNNING), host=platform.node())
-    abandoned = [run for run in found if run.pid is not None and not _alive(run.pid)]
+    found = storage.get_pipeline_executions(state=str(State.RUNNING))
+    abandoned = [run for run in found if everywhere or is_abandoned(run)]
     for run in abandoned:
         records = list(descendants(storage, run))
         times = [time for item in (run, *records) for time in (item.started, item.completed) if time]

@@ -157,6 +157,11 @@ class OrmPipelineResultsStorage(PipelineStorage):
 
         return self._retries.run(transaction, "record of results")
 
+    def exists(self) -> bool:
+        """Whether the tables are there."""
+        names = self._run(lambda connection: sa.inspect(connection).get_table_names(schema=self.database.schema))
+        return set(names).issuperset(_TABLES)
+
     def create(self) -> None:
         """Create the tables that are not there."""
         self._run(ResultsBase.metadata.create_all)

@@ -86,9 +86,22 @@ class PostgresqlDatabase(Database):
     def _make_durable(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
 
-    def locked(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
-        """Hold the schema; see `Database.locked`."""
+    def _lock(self, shared: bool) -> contextlib.AbstractContextManager[None]:
         return locking.locked(self, shared)
+
+    def is_locked(self) -> bool:
+        """Whether any process holds the schema; see `Database.is_locked`."""
+        with self.connect() as connection:
+            return bool(locking.holders(connection, self.schema or ""))
+
+    def writable(self) -> bool:
+        """Whether this user can create tables in the schema, on a server that is no standby."""
+        query = sa.text(
+            "SELECT current_setting('transaction_read_only') = 'off' AND "
+            "coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = :schema), true)"
+        )
+        with self.connect() as connection:
+            return bool(connection.scalar(query, {"schema": self.schema}))
 
     def hold_tables(self, connection: Connection, writing: Sequence[str], reading: Sequence[str] = ()) -> None:
         """Let nobody else write to some tables until the end of the transaction."""

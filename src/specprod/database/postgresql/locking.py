@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from specprod.errors import LockedError
 if TYPE_CHECKING:
     from specprod.database.interface import Database
 
-__all__ = ["locked"]
+__all__ = ["holders", "locked"]
 
 #: The first of the two numbers of the advisory lock; the second stands for the schema.
 _CLASS = 0x53504543
@@ -27,18 +28,10 @@ def locked(database: Database, shared: bool) -> Iterator[None]:
         key = {"class": _CLASS, "schema": database.schema}
         got = connection.scalar(sa.text(f"SELECT pg_try_advisory_lock{suffix}(:class, hashtext(:schema))"), key)
         if not got:
-            holders = connection.execute(
-                sa.text(
-                    "SELECT a.pid, a.usename, coalesce(a.client_addr::text, 'this machine'), a.backend_start "
-                    "FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' "
-                    "AND l.classid::bigint = :class AND l.objid::bigint = (hashtext(:schema)::bigint & 4294967295) "
-                    "AND l.granted AND a.pid <> pg_backend_pid()"
-                ),
-                key,
-            ).all()
+            found = holders(connection, database.schema or "")
             who = "; ".join(
                 f"server process {pid} of user {user} from {where} since {since:%Y-%m-%d %H:%M:%S}"
-                for pid, user, where, since in holders
+                for pid, user, where, since in found
             )
             raise LockedError(f"schema {database.schema} is being loaded by another process: {who or 'it just ended'}")
         try:
@@ -47,3 +40,14 @@ def locked(database: Database, shared: bool) -> Iterator[None]:
             # A connection that is lost has lost its lock too.
             with contextlib.suppress(sa.exc.DBAPIError):
                 connection.execute(sa.text(f"SELECT pg_advisory_unlock{suffix}(:class, hashtext(:schema))"), key)
+
+
+def holders(connection: sa.Connection, schema: str) -> list[tuple[int, str, str, datetime]]:
+    """Give the server processes that hold the lock of a schema: number, user, address, start."""
+    query = sa.text(
+        "SELECT a.pid, a.usename, coalesce(a.client_addr::text, 'this machine'), a.backend_start "
+        "FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' "
+        "AND l.classid::bigint = :class AND l.objid::bigint = (hashtext(:schema)::bigint & 4294967295) "
+        "AND l.granted AND a.pid <> pg_backend_pid()"
+    )
+    return [tuple(row) for row in connection.execute(query, {"class": _CLASS, "schema": schema})]

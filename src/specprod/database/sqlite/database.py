@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -84,9 +85,17 @@ class SqliteDatabase(Database):
     def _before_transaction(self, connection: Connection, check_references: bool) -> None:
         sqlite_connection(connection).execute(f"PRAGMA foreign_keys = {'ON' if check_references else 'OFF'}")
 
-    def locked(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
-        """Hold the file; see `Database.locked`."""
+    def _lock(self, shared: bool) -> contextlib.AbstractContextManager[None]:
         return locking.locked(self, shared)
+
+    def is_locked(self) -> bool:
+        """Whether there is a lock file; one that was killed leaves it behind."""
+        return locking.lock_file(self).exists()
+
+    def writable(self) -> bool:
+        """Whether this user can write to the file, and make others beside it."""
+        path = Path(os.path.realpath(str(self.url.database)))
+        return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
 
     def row_place(self, table: str) -> sa.ColumnElement[Any]:
         """Give the number of the row."""

@@ -17,7 +17,7 @@ from specprod.errors import ConnectionFailedError, LockedError
 if TYPE_CHECKING:
     from specprod.database.interface import Database
 
-__all__ = ["locked"]
+__all__ = ["lock_file", "locked"]
 
 # What the lock file begins with: a file that does not is somebody else's.
 _SIGNATURE = b"specprod: process "
@@ -30,8 +30,7 @@ def locked(database: Database, shared: bool) -> Iterator[None]:
     The lock file is removed by whoever holds it alone, so that another process may have opened it and lock it when it
     has no name any more. That is found out, and then the file of that name is opened anew.
     """
-    # Whatever links lead to the database, it has one lock.
-    path = Path(f"{os.path.realpath(str(database.url.database))}.lock")
+    path = lock_file(database)
     descriptor = _open(path)
     try:
         while True:
@@ -51,6 +50,11 @@ def locked(database: Database, shared: bool) -> Iterator[None]:
                 path.unlink()
     finally:
         os.close(descriptor)
+
+
+def lock_file(database: Database) -> Path:
+    """Name the lock file; whatever links lead to the database, it has one lock."""
+    return Path(f"{os.path.realpath(str(database.url.database))}.lock")
 
 
 def _open(path: Path) -> int:
