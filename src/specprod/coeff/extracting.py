@@ -161,7 +161,7 @@ def _write(files: Sequence[RedshiftFile], cls: type[SchemaMixin], path: Path, ch
                 given = {"survey": file.survey, "program": file.program}
                 converter = Converter(cls, reader.names, given, file=str(file.path), hdu=reader.hdu)
                 for chunk in prefetched(reader.chunks(chunksize)):
-                    kept = chunk.take(np.flatnonzero(~is_sky(chunk["TARGETID"])))
+                    kept = chunk.take(np.flatnonzero(~is_sky(chunk.integers("TARGETID"))))
                     rows = _file_rows(cls, converter.convert(kept, kept.rows))
                     if total == 0 and rows.size:
                         output.write(rows, extname=PATCH_HDU)
