@@ -28,8 +28,8 @@ __all__ = ["FitsTable", "read_header"]
 _BLOCK = 1 << 22
 #: Rows that take more bytes than this are not what a catalogue holds.
 _WIDEST = 1 << 26
-#: Rows of no more bytes than this are read in one piece, whatever is wanted of them.
-_SMALL = 1 << 23
+#: Bytes up to which rows are kept in memory: all of a view, whatever is wanted of them, and those that were chosen.
+_SMALL, _CHOSEN = 1 << 23, 1 << 27
 
 
 class FitsChunk(Chunk):
@@ -78,8 +78,8 @@ class FitsView(Chunk):
         self._raw = raw
 
     def _column(self, name: str) -> npt.NDArray[Any]:
-        if self._raw is None and self.nrows * self._rows.dtype.itemsize <= _SMALL:
-            whole = self.index is None
+        whole = self.index is None
+        if self._raw is None and self.nrows * self._rows.dtype.itemsize <= (_SMALL if whole else _CHOSEN):
             self._raw = self._rows.read(self.start, self.start + self.size) if whole else self._rows.select(self.rows)
         if self._raw is not None:
             field = self._raw[name]

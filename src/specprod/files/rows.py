@@ -62,8 +62,12 @@ class RowReader:
     def select(self, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Read the rows of these numbers, in this order; all of them are in memory then."""
         rows = np.empty(places.size, dtype=self.dtype)
-        for where, found in self._pieces(places):
-            rows[where] = found
+        if not rows.nbytes:
+            return rows
+        # As bytes: numpy copies rows of many fields field by field.
+        whole = rows.view(f"V{self.dtype.itemsize}")
+        for where, read, chosen in self._pieces(places):
+            whole[where] = read.view(whole.dtype)[chosen]
         return rows
 
     def column(self, name: str, places: npt.NDArray[np.int64] | tuple[int, int]) -> npt.NDArray[Any]:
@@ -82,12 +86,24 @@ class RowReader:
                 values[begin - first : begin - first + rows.size] = rows[name]
             return values
         values = np.empty(places.size, dtype=self.dtype[name])
-        for where, found in self._pieces(places):
-            values[where] = found[name]
+        for where, read, chosen in self._pieces(places):
+            values[where] = read[name][chosen]
         return values
 
-    def _pieces(self, places: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
-        """Yield rows of these numbers, those that lie near each other together, with their places among the numbers."""
+    def _pieces(
+        self, places: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[np.int64]]]:
+        """Read the rows of these numbers, those that lie near each other together.
+
+        Yields
+        ------
+        where : numpy.ndarray of int64
+            Places of some of the numbers among all of them.
+        read : numpy.ndarray
+            Rows of the file, theirs and those between.
+        chosen : numpy.ndarray of int64
+            Which of these rows are theirs.
+        """
         if not places.size:
             return
         order = np.argsort(places, kind="stable")
@@ -102,4 +118,4 @@ class RowReader:
         for begin, end in zip(edges.tolist(), [*edges[1:].tolist(), ordered.size], strict=True):
             numbers = ordered[begin:end]
             rows = self.read(int(numbers[0]), int(numbers[-1]) + 1)
-            yield order[begin:end], rows[numbers - numbers[0]]
+            yield order[begin:end], rows, numbers - numbers[0]

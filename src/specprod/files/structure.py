@@ -77,6 +77,8 @@ def find_hdu(file: OpenFile, wanted: tuple[str | int, ...]) -> tuple[Hdu, str | 
         If the file is no FITS file, or is damaged or cut before the HDU.
     MissingHDUError
     """
+    if file.read(0, 9) != b"SIMPLE  =":
+        raise FormatError("not a FITS file", file=file.path)
     seen: list[Hdu] = []
     what = " or ".join(map(str, wanted))
     try:
@@ -97,8 +99,6 @@ def find_hdu(file: OpenFile, wanted: tuple[str | int, ...]) -> tuple[Hdu, str | 
 
 def _hdus(file: OpenFile) -> Iterator[Hdu]:
     """Yield the HDUs of a file, each as soon as its header is read."""
-    if file.read(0, 9) != b"SIMPLE  =":
-        raise FormatError("not a FITS file", file=file.path)
     offset = number = 0
     while offset < file.size:
         if number and file.read(offset, 8) != b"XTENSION":

@@ -119,6 +119,8 @@ def _checked(path: Path, data: bytes, ecsv: bool) -> list[str]:
         line = lines[number]
         if len(line) > _LONGEST or not line.isascii() or b'"' in line or b"\0" in line:
             _check_line(path, lines, first, number, b"," if b"," in lines[first] or not ecsv else b" ")
+    if first == len(lines):
+        raise FormatError("has no line with the names of columns", file=path)
     try:
         return [line.decode("utf-8") for line in lines]
     except UnicodeDecodeError as error:
