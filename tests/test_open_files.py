@@ -80,6 +80,22 @@ def test_a_tree_below_a_name_with_brackets(sample_root: Path, tmp_path: Path) ->
     assert digests(target)["zpix"][0] > 0
 
 
+def test_files_that_are_written_below_names_with_brackets(tmp_path: Path) -> None:
+    for name in ("a[1]", "b(2)+1"):
+        root = tmp_path / name / "tree"
+        shape = ["--specprod", "iron", "--tiles", "1", "--assigned", "20", "--potential", "40"]
+        assert main(["sample", str(root), *shape]) == 0
+        path = root / "spectro/redux/iron/exposures-iron.fits"
+        with open_table(path, "FRAMES") as reader:
+            assert reader.nrows > 0
+        patches = tmp_path / f"{name}-patches"
+        assert main(["coeff-fix", "extract", str(root), "--output", str(patches), "--specprod", "iron"]) == 0
+        with open_table(next(patches.glob("zall-pix-*.fits")), "COEFF_PATCH") as reader:
+            assert reader.nrows > 0
+            reader.check_data(reader.datasum())
+    assert {item.name for item in tmp_path.iterdir()} == {"a[1]", "b(2)+1", "a[1]-patches", "b(2)+1-patches"}
+
+
 KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "pipe": (os.mkfifo, "is a pipe, expected a file"),
     "directory": (Path.mkdir, "is a directory, expected a file"),

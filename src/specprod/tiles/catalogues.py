@@ -201,8 +201,7 @@ class SurveyCatalogues(PhotometrySource):
         matched = np.flatnonzero(row >= 0)
         if matched.size:
             chosen = chunk.take(row[matched])
-            present = set(chosen)
-            wanted = {name for names, *_ in file_columns(Photometry) for name in names if name in present}
+            wanted = {name for names, *_ in file_columns(Photometry) for name in names if name in chosen}
             yield {name: chosen[name] for name in wanted} | {"TARGETID": targetid[matched]}
 
 

@@ -79,7 +79,7 @@ def _positions(chunks: Sequence[Chunk]) -> Table:
 
     columns: dict[str, list[Any]] = {"TARGETID": [], "RA": [], "DEC": []}
     for chunk in chunks:
-        pair = next((pair for pair in _POSITIONS if pair[0] in chunk.names), None)
+        pair = next((pair for pair in _POSITIONS if pair[0] in chunk), None)
         if pair is None:
             raise MissingColumnError("expected positions of the targets", column="RA")
         for name, wanted in zip(columns, ("TARGETID", *pair), strict=True):
