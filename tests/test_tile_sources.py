@@ -245,6 +245,18 @@ def test_columns_that_are_not_used_may_be_absent(tree: Path, tmp_path: Path) -> 
     assert len(table) == len(row_of)
 
 
+def test_names_of_columns_in_lower_case(tree: Path, tmp_path: Path) -> None:
+    def change(_: str, table: np.ndarray) -> np.ndarray:
+        table.dtype.names = tuple(name.lower() for name in table.dtype.names)
+        return table
+
+    path = petal(tree)
+    expected, found = (petal_columns(p, 20210514) for p in (path, rewrite(path, change, tmp_path / "a.fits")))
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        assert np.array_equal(values, found[name], equal_nan=values.dtype.kind == "f"), name
+
+
 def test_dates_of_exposures_in_the_coadd(tree: Path, tmp_path: Path) -> None:
     """Without dates in the fibermap they are those of the exposures that count; of all where none does."""
     path = petal(tree)
