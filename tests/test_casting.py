@@ -114,13 +114,13 @@ def potentials(**more: Any) -> Table:
     return Table(data | more)
 
 
-def test_the_caller_comes_before_the_file() -> None:
+def test_the_caller_says_what_the_file_does_not() -> None:
     assert [item.tileid for item in Potential.convert(potentials())] == [9, 9, 9]
-    (item,) = Potential.convert(potentials(), tileid=80613, row_index=[1])
-    assert (item.tileid, item.targetid, item.location) == (80613, 6, 200)
-    assert item.id == 200 << 96 | 80613 << 64 | 6
     data = potentials()
     data.remove_column("TILEID")
+    (item,) = Potential.convert(data, tileid=80613, row_index=[1])
+    assert (item.tileid, item.targetid, item.location) == (80613, 6, 200)
+    assert item.id == 200 << 96 | 80613 << 64 | 6
     with pytest.raises(KeyError) as caught:
         Potential.convert(data)
     assert str(caught.value) == (

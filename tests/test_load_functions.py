@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from specprod.database import Database, connect
 from specprod.database.keys import build_key
-from specprod.errors import ConfigurationError, ConnectionFailedError, MissingColumnError, SchemaError
+from specprod.errors import ConfigurationError, ConnectionFailedError, SchemaError, ValueRejectedError
 from specprod.load import (
     Base,
     Exposure,
@@ -143,14 +143,16 @@ def test_what_the_caller_gives(sample_root: Path, database: Database) -> None:
 
     path = sorted((sample_root / "target").rglob("fiberassign-*.fits*"))[0]
     data = Table.read(path, hdu="POTENTIAL_ASSIGNMENTS")
-    with pytest.raises(MissingColumnError, match=r"fiberassign-\d+\.fits.*, column TILEID: table potential needs"):
-        load_file(path, Potential, "POTENTIAL_ASSIGNMENTS", database=database)
+    tileid = int(path.name.removeprefix("fiberassign-")[:6])
+    message = rf"fiberassign-\d+\.fits.*TILEID.* differs from the argument tileid, which is {tileid + 1}: '{tileid}'"
+    with pytest.raises(ValueRejectedError, match=message):
+        load_file(path, Potential, "POTENTIAL_ASSIGNMENTS", given={"tileid": tileid + 1}, database=database)
     if database.kind != "postgresql":
         load_file(sample_root / REDUX / "tiles-sample.fits", Tile, database=database)
-    tileid = int(path.name.removeprefix("fiberassign-")[:6])
-    rows = load_file(
-        path, Potential, "POTENTIAL_ASSIGNMENTS", no_sky, chunksize=40, given={"tileid": tileid}, database=database
-    )
+    # The number of the tile stands in the header.
+    rows = load_file(path, Potential, "POTENTIAL_ASSIGNMENTS", no_sky, chunksize=40, database=database)
+    with database.session() as session:
+        assert set(session.scalars(select(Potential.tileid))) == {tileid}
     targetid = np.asarray(data["TARGETID"])
     assert rows == np.sum((targetid > 0) & ((targetid >> 59) & 1 == 0)) == count(database, Potential)
     assert rows < len(data)

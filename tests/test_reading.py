@@ -89,7 +89,7 @@ def test_every_form_in_chunks(path: Path, size: int) -> None:
 def test_rows_that_are_taken(path: Path) -> None:
     with open_table(path, 1) as reader:
         chunk = reader.read(10, 30).take(np.array([1, 4, 9])).take(np.array([2, 0]))
-        assert len(chunk) == 2
+        assert chunk.nrows == 2
         assert chunk.rows.tolist() == [19, 11]
         for name, expected in columns().items():
             assert equal(chunk[name], expected[[19, 11]]), name
@@ -203,8 +203,7 @@ def test_sizes_that_are_none(keyword: str, value: str, tmp_path: Path, plain: Pa
     data = plain.read_bytes()
     place = data.index(keyword.encode(), data.index(b"XTENSION"))
     path.write_bytes(data[:place] + f"{keyword:8}= {value:>20}".ljust(80).encode() + data[place + 80 :])
-    # CFITSIO takes most of these for the end of the file.
-    with pytest.raises(InputError, match=r"sizes\.fits(, HDU ALL)?: (no HDU ALL|NAXIS2 is None, expected a number)"):
+    with pytest.raises(InputError, match=rf"sizes\.fits, HDU ALL: {keyword} is .*, expected a number"):
         open_table(path, "ALL")
 
 
@@ -332,15 +331,12 @@ def test_a_packed_file_is_unpacked_once_for_all_its_tables(tmp_path: Path) -> No
     tables = [fits.BinTableHDU(Table({name: [1, 2]}), name=name) for name in ("ONE", "TWO")]
     fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(path)
     with Unpacker() as unpacker:
-        plain = unpacker.plain(path)
+        plain = unpacker.open(path)
         for name in ("ONE", "TWO"):
             with open_table(path, name, unpacker=unpacker) as reader:
                 assert reader.read(0, 2)[name].tolist() == [1, 2]
-        assert unpacker.plain(path) == plain
+        assert unpacker.open(path) is plain
         fits.HDUList([fits.PrimaryHDU(), tables[1]]).writeto(path, overwrite=True)
         with pytest.raises(MissingHDUError):
             open_table(path, "ONE", unpacker=unpacker)
-        assert not plain.exists()
-        other = unpacker.plain(path)
-    assert other != plain
-    assert not other.exists()
+        assert unpacker.open(path) is not plain

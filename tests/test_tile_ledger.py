@@ -26,5 +26,5 @@ def test_tile_in_the_ledger(tmp_path: Path, database_target: str) -> None:
         tasks = {item.name: item.input_data for item in storage.get_task_executions(parent_id=result.id)}
         with database.session() as session:
             for table in ("ztile", "target", "potential"):
-                cls = next(c for c in vars(database.classes).values() if c.__tablename__ == table)
+                cls = getattr(database.classes, table.capitalize())
                 assert tasks[table]["inserted"] == session.query(cls).count() > 0

@@ -215,6 +215,48 @@ def test_a_column_that_is_missing_is_named_with_its_file(tree: Path, tmp_path: P
         petal_columns(rewrite(petal(tree), change, tmp_path / "a.fits"), 20210514)
 
 
+def test_columns_that_are_not_used_may_be_absent(tree: Path, tmp_path: Path) -> None:
+    """Dates that the fibermap has are not computed; names that it has are not made; locations are for updates."""
+    path = petal(tree)
+    expected = petal_columns(path, 20210514)
+    row_of = {int(t): i for i, t in enumerate(not_sky(fitsio.read(str(path), ext=1))["TARGETID"])}
+    unused = {"LOCATION", "TARGET_RA", "TARGET_DEC"}
+
+    def change(name: str, table: np.ndarray) -> np.ndarray:
+        if name == "EXP_FIBERMAP":
+            return table[[n for n in table.dtype.names if n != "MJD"]]
+        if name != "FIBERMAP":
+            return table
+        dates = {n: np.zeros(table.size) for n in ("MIN_MJD", "MEAN_MJD", "MAX_MJD")}
+        for i, targetid in enumerate(table["TARGETID"].tolist()):
+            for n, values in dates.items():
+                values[i] = expected[n][row_of[targetid]] if targetid in row_of else 0
+        kept = {n: table[n] for n in table.dtype.names if n not in unused | set(dates)}
+        names = np.full(table.size, b"DESI J000.0000+00.0000")
+        return Table(kept | dates | {"DESINAME": names}).as_array()
+
+    found = petal_columns(rewrite(path, change, tmp_path / "a.fits"), 20210514)
+    assert set(expected) - set(found) == unused
+    assert set(found["DESINAME"].tolist()) == {b"DESI J000.0000+00.0000"}
+    for name in ("MIN_MJD", "MEAN_MJD", "MAX_MJD", "FIRSTNIGHT", "Z"):
+        assert found[name].tolist() == expected[name].tolist()
+    table = read_spectra({0: tmp_path / "a.fits"}, 20210514)
+    assert "LOCATION" not in table.colnames
+    assert len(table) == len(row_of)
+
+
+def test_names_of_columns_in_lower_case(tree: Path, tmp_path: Path) -> None:
+    def change(_: str, table: np.ndarray) -> np.ndarray:
+        table.dtype.names = tuple(name.lower() for name in table.dtype.names)
+        return table
+
+    path = petal(tree)
+    expected, found = (petal_columns(p, 20210514) for p in (path, rewrite(path, change, tmp_path / "a.fits")))
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        assert np.array_equal(values, found[name], equal_nan=values.dtype.kind == "f"), name
+
+
 def test_dates_of_exposures_in_the_coadd(tree: Path, tmp_path: Path) -> None:
     """Without dates in the fibermap they are those of the exposures that count; of all where none does."""
     path = petal(tree)
@@ -308,7 +350,7 @@ def test_a_view_reads_what_the_reader_reads(tree: Path) -> None:
     for path, hdu in ((petal(tree), "FIBERMAP"), (next(tree.rglob("ToO.ecsv")), 1)):
         with open_table(path, hdu) as reader:
             part, whole = reader.view(1, 4), reader.read(0, reader.nrows)
-            assert len(reader.view()) == reader.nrows
+            assert reader.view().nrows == reader.nrows
             for name in reader.names:
                 assert np.array_equal(part[name].astype(str), whole[name][1:4].astype(str)), name
 
@@ -333,8 +375,8 @@ def test_real_redrock_of_iron(realdata: Path) -> None:
 
 
 def test_real_redrock_of_loa_is_no_tile(realdata: Path) -> None:
-    """It is of a HEALPix pixel: its fibers have no location, and the message says so."""
-    with pytest.raises(InputError, match="LOCATION"):
+    """It is of a HEALPix pixel: its fibers have no place on the focal plane, and the message says so."""
+    with pytest.raises(InputError, match=r"table ztile needs MEAN_FIBER_X, MEAN_FIBER_Y$"):
         read_spectra({0: realdata / "loa/redrock-special-dark-27247.fits"}, 20240101)
 
 

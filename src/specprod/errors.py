@@ -7,9 +7,11 @@
     ├── InputError                  a file is not what it should be
     │   ├── MissingFileError            (FileNotFoundError)
     │   ├── FormatError                 not a FITS file, truncated, corrupt
+    │   ├── ChecksumError               CHECKSUM or DATASUM of a FITS file says that it was damaged
     │   ├── MissingHDUError
     │   ├── MissingColumnError          (KeyError)
     │   └── ValueRejectedError          (ValueError) a value that the column cannot hold
+    │       └── UnknownNameError            (KeyError) a survey, program, camera … that there is not
     ├── DatabaseError               the database refuses or is not what it should be
     │   ├── ConnectionFailedError
     │   ├── SchemaError                 not ours, wrong tables, a role that does not exist
@@ -25,6 +27,7 @@ from collections.abc import Iterable
 from os import PathLike
 
 __all__ = [
+    "ChecksumError",
     "ConfigurationError",
     "ConnectionFailedError",
     "ConstraintError",
@@ -38,6 +41,7 @@ __all__ = [
     "MissingHDUError",
     "SchemaError",
     "SpecprodError",
+    "UnknownNameError",
     "ValueRejectedError",
     "did_you_mean",
     "printable",
@@ -102,6 +106,10 @@ class FormatError(InputError):
     """A file is not of its format, truncated or corrupt."""
 
 
+class ChecksumError(InputError):
+    """A part of a FITS file is not what its CHECKSUM or DATASUM says."""
+
+
 class MissingHDUError(InputError):
     """A FITS file lacks an HDU."""
 
@@ -112,6 +120,10 @@ class MissingColumnError(InputError, KeyError):
 
 class ValueRejectedError(InputError, ValueError):
     """A value cannot be stored in its column: range, length, type, or an unknown name."""
+
+
+class UnknownNameError(ValueRejectedError, KeyError):
+    """A name is none of those that there are."""
 
 
 class DatabaseError(SpecprodError):

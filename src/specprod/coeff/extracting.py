@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fitsio
 import numpy as np
 import numpy.typing as npt
 
 from specprod.coeff.tables import FIXES
 from specprod.configuration.defaults import CHUNKSIZE
 from specprod.errors import ConfigurationError, FormatError, SpecprodError
+from specprod.files.literal import open_writable
 from specprod.files.opening import open_table
 from specprod.files.publishing import Publication, check_absent
 from specprod.files.tree import RedshiftFile, with_or_without_gz
@@ -156,13 +156,13 @@ def extract(
 
 def _write(files: Sequence[RedshiftFile], cls: type[SchemaMixin], path: Path, chunksize: int) -> int:
     total = 0
-    with fitsio.FITS(str(path), "rw", clobber=True) as output:
+    with open_writable(path, new=True) as output:
         for file in files:
             with open_table(file.path, "ZCATALOG") as reader:
                 given = {"survey": file.survey, "program": file.program}
                 converter = Converter(cls, reader.names, given, file=str(file.path), hdu=reader.hdu)
                 for chunk in prefetched(reader.chunks(chunksize)):
-                    kept = chunk.take(np.flatnonzero(~is_sky(chunk["TARGETID"])))
+                    kept = chunk.take(np.flatnonzero(~is_sky(chunk.integers("TARGETID"))))
                     rows = _file_rows(cls, converter.convert(kept, kept.rows))
                     if total == 0 and rows.size:
                         output.write(rows, extname=PATCH_HDU)

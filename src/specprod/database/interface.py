@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,7 +23,7 @@ from specprod.database.ddl import Statements
 from specprod.database.naming import Names
 from specprod.database.writing import Writer
 from specprod.errors import ConnectionFailedError
-from specprod.model import SchemaMixin
+from specprod.model import Classes, SchemaMixin
 from specprod.model.converting import Columns
 
 __all__ = ["Database"]
@@ -86,11 +85,9 @@ class Database(ABC):
     # ---- connections
 
     @property
-    def classes(self) -> SimpleNamespace:
+    def classes(self) -> Classes:
         """The classes of the tables, by name."""
-        from specprod import model
-
-        return SimpleNamespace(**{mapper.class_.__name__: mapper.class_ for mapper in model.Base.registry.mappers})
+        return Classes()
 
     @property
     def shown(self) -> str:

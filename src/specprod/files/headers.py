@@ -6,7 +6,6 @@ than to read some thousand rows.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import Any
 
@@ -16,6 +15,9 @@ _CARD = 80
 # Whatever follows these is text.
 _WITHOUT_VALUE = ("", "COMMENT", "HISTORY")
 _TEXT = re.compile(r"\s*'((?:[^']|'')*)'")
+# Python reads more as numbers than FITS does: 1_000, nan.
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([EDed][+-]?[0-9]+)?")
 
 
 def parse_header(data: bytes) -> dict[str, Any]:
@@ -59,8 +61,8 @@ def _value(text: str) -> bool | int | float | str | None:
         return text == "T"
     if not text:
         return None
-    with contextlib.suppress(ValueError):
+    if _INTEGER.fullmatch(text):
         return int(text)
-    with contextlib.suppress(ValueError):
-        return float(text.replace("D", "E").replace("d", "e"))
+    if _REAL.fullmatch(text):
+        return float(text.upper().replace("D", "E"))
     return text

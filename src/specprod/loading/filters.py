@@ -15,7 +15,7 @@ from specprod.loading.pieces import LearningFilter
 from specprod.model import Photometry
 from specprod.model.base import TableLike
 from specprod.model.converting import Columns
-from specprod.survey.identifiers import is_sky
+from specprod.survey.identifiers import is_sky, whole_numbers
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -42,7 +42,7 @@ def deduplicate_targetid(data: TableLike, *, database: Database) -> npt.NDArray[
     numpy.ndarray of int64
         Indexes of the rows that can be loaded, in order.
     """
-    targetid, first = np.unique(np.asarray(data["TARGETID"]), return_index=True)
+    targetid, first = np.unique(whole_numbers(data["TARGETID"], "TARGETID"), return_index=True)
     with database.turn, database.connect() as connection:
         missing = unknown_targetids(database, connection, targetid)
     return np.sort(first[np.isin(targetid, missing)]).astype(np.int64)
@@ -111,7 +111,7 @@ class NewTargets(LearningFilter):
             else:
                 self._known = TargetSet(known)
             self._asked = True
-        targetid = chunk["TARGETID"].astype(np.int64)
+        targetid = chunk.integers("TARGETID")
         if self._known is not None:
             return np.flatnonzero(~self._known.have(targetid))
         with self._database.turn, self._database.connect() as connection:
@@ -132,7 +132,7 @@ class FilesTargets(LearningFilter):
 
     def __call__(self, chunk: Chunk) -> npt.NDArray[np.int64]:
         """Give the indexes of the rows of a chunk that are new."""
-        return np.flatnonzero(~self._known.have(chunk["TARGETID"].astype(np.int64)))
+        return np.flatnonzero(~self._known.have(chunk.integers("TARGETID")))
 
     def accept(self, columns: Columns) -> None:
         """Take note of the TARGETIDs that became rows."""

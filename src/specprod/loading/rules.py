@@ -151,7 +151,13 @@ class Rules:
         self.hdu = reader.hdu
         self._filter = row_filter or load.row_filter
         self.converter = Converter(
-            load.table, reader.names, load.given, file=str(load.path), hdu=reader.hdu, nan_zero=load.nan_zero
+            load.table,
+            reader.names,
+            load.given,
+            header=reader.keywords,
+            file=str(load.path),
+            hdu=reader.hdu,
+            nan_zero=load.nan_zero,
         )
 
     def apply(
@@ -181,7 +187,9 @@ class Rules:
         learning = self._filter if isinstance(self._filter, LearningFilter) else None
         if self._filter is not None:
             choose = self._filter
-            chunk = chunk.take(ask(lambda: choose(chunk)))
+            with chunk.located():
+                chosen = ask(lambda: choose(chunk))
+            chunk = chunk.take(chosen)
         columns, rows = self.converter.convert_rows(chunk, chunk.rows, rejects)
         for other in known:
             good = np.ones(rows.size, dtype=np.bool_)

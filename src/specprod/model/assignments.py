@@ -33,6 +33,7 @@ class Fiberassign(SchemaMixin, Base):
         Integer,
         ForeignKey("tile.tileid"),
         given="tileid",
+        header="TILEID",
         index=True,
         doc="Number of the tile, a pointing with its fiber assignment",
     )
@@ -84,6 +85,7 @@ class Potential(SchemaMixin, Base):
         Integer,
         ForeignKey("tile.tileid"),
         given="tileid",
+        header="TILEID",
         index=True,
         doc="Number of the tile, a pointing with its fiber assignment",
     )

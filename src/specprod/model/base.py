@@ -6,6 +6,7 @@ A column is declared once, by `column`, with its type, unit, description, index 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Column, Dialect, FromClause, MetaData, Numeric, String, Table, TypeDecorator
+from sqlalchemy import Column, Dialect, Float, FromClause, MetaData, Numeric, String, Table, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, MappedColumn, declared_attr, mapped_column
 from sqlalchemy.types import TypeEngine
 
@@ -99,6 +100,10 @@ class Source:
         In loads of tiles, NaN counts as zero here.
     choices : collection of str or None
         The only texts that are allowed.
+    header : str or None
+        Keyword of the file that holds the value of all rows, where the file has no such column.
+    numbered : bool
+        Whether rows are numbered from 1, where the file has no such column.
     """
 
     names: tuple[str, ...] = ()
@@ -108,6 +113,8 @@ class Source:
     derive: Callable[..., Any] | None = None
     nan_zero: bool = False
     choices: Collection[str] | None = None
+    header: str | None = None
+    numbered: bool = False
 
     @property
     def has_default(self) -> bool:
@@ -117,10 +124,14 @@ class Source:
     def describe(self) -> str:
         """Say in a few words where the values come from, for the documentation."""
         words = [" or ".join(self.names) + ("" if self.element is None else f"[{self.element}]")] if self.names else []
+        if self.header:
+            words.append(f"keyword {self.header}")
         if self.given:
             words.append(f"argument {self.given}")
         if self.derive is not None:
             words.append(f"{getattr(self.derive, '__name__', 'function')}({', '.join(parameters(self.derive))})")
+        if self.numbered:
+            words.append("else the number of the row")
         if self.has_default:
             words.append(f"else {self.default!r}")
         return "; ".join(words)
@@ -128,8 +139,12 @@ class Source:
 
 def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names of the parameters of a function that derives a column: the columns that it takes."""
-    code = function.__code__
-    return code.co_varnames[: code.co_argcount]
+    return tuple(inspect.signature(function).parameters)
+
+
+# SQLAlchemy knows of Decimal, too, where it says Float; ours are Python's float, always.
+@overload
+def column(type_: type[Float[Any]] | Float[Any], *items: Any, doc: str, **options: Any) -> MappedColumn[float]: ...
 
 
 @overload
@@ -151,6 +166,8 @@ def column(
     derive: Callable[..., Any] | None = None,
     nan_zero: bool = False,
     choices: Collection[str] | None = None,
+    header: str | None = None,
+    numbered: bool = False,
     order: int = 0,
     **options: Any,
 ) -> MappedColumn[Any]:
@@ -169,7 +186,7 @@ def column(
     source : str, tuple of str, or (str, int), optional
         Name in the files; alternative names; or a vector and the element of it. By default the name in upper case.
         A column with `derive` is looked for in the file only if it has a `source`.
-    given, default, derive, nan_zero, choices
+    given, default, derive, nan_zero, choices, header, numbered
         See `Source`.
     order : int
         Columns of a lower order come first in the table; mixins use it to place theirs.
@@ -200,7 +217,7 @@ def column(
         sort_order=order,
         info={
             # None stands for "the name of the column in upper case", which is known only once the class is built.
-            "source": Source(names or (), element, given, default, derive, nan_zero, choices),
+            "source": Source(names or (), element, given, default, derive, nan_zero, choices, header, numbered),
             "same_name": names is None,
             "unit": unit,
         },
@@ -260,11 +277,11 @@ class SchemaMixin:
         Parameters
         ----------
         data : astropy.table.Table, numpy.ndarray or mapping
-            Columns with the names that the files have.
+            Columns with the names that the files have. A table's ``meta`` counts as the header of a file does.
         row_index : sequence of int, optional
             Only these rows. All by default.
         **given
-            Values for all rows, such as ``survey="main"``, in the place of columns of the data.
+            Values for all rows, such as ``survey="main"``, that the data lack.
 
         Returns
         -------
@@ -276,15 +293,14 @@ class SchemaMixin:
         MissingColumnError
             If a column is neither in `data` nor given. It is a `KeyError` too.
         ValueRejectedError
-            If a value does not fit its column. It is a `ValueError` too.
+            If a value does not fit its column, or is not what an argument says. It is a `ValueError` too, and if a
+            survey, program or group is unknown, a `KeyError`.
         """
         # The conversion is led by the declarations of this module, and so cannot be imported before it.
-        from specprod.model.converting import Converter, column_names, python_values
+        from specprod.model.converting import Converter, column_names, number_of_rows, python_values
 
-        converter = Converter(cls, column_names(data), given)
-        # The length of a mapping is the number of its columns.
-        size = len(data[converter.needed[0]]) if converter.needed else len(data)
-        numbers = np.arange(size)
+        converter = Converter(cls, column_names(data), given, header=getattr(data, "meta", None))
+        numbers = np.arange(number_of_rows(data))
         if row_index is not None:
             index = np.asarray(row_index)
             # numpy takes an empty list for one of floating-point numbers.

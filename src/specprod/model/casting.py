@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from specprod.errors import ValueRejectedError
+from specprod.errors import UnknownNameError, ValueRejectedError
 
 __all__ = ["REPLACEMENT", "Array", "Cast", "cast", "text_array", "text_lengths"]
 
@@ -47,12 +47,15 @@ class Cast:
         What is wrong with the bad ones.
     nonfinite : int
         How many values were NaN or infinite and were replaced.
+    error : class
+        What the bad ones raise.
     """
 
     values: Array
     bad: Mask | None = None
     reason: str = ""
     nonfinite: int = 0
+    error: type[ValueRejectedError] = ValueRejectedError
 
     def describe(self, source: Array) -> str:
         """Say what is wrong with the first bad value, and how many there are."""
@@ -135,6 +138,7 @@ def cast(
             allowed = np.isin(result.values, np.array([name.encode() for name in choices]))
             if not allowed.all():
                 result.bad, result.reason = ~allowed, f"unknown name, expected one of {', '.join(choices)}"
+                result.error = UnknownNameError
     else:
         raise ValueRejectedError(f"cannot be read as {dtype}")
     if mask is not None:

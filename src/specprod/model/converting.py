@@ -14,10 +14,10 @@ from sqlalchemy import REAL, BigInteger, Boolean, Column, DateTime, Float, Integ
 
 from specprod.errors import InputError, MissingColumnError, ValueRejectedError
 from specprod.model.base import Int128, SchemaMixin, Source, TableLike, parameters, source_of, table_of
-from specprod.model.casting import Array, cast, text_array
+from specprod.model.casting import Array, Cast, cast, text_array
 from specprod.survey.identifiers import INT128, as_integers
 
-__all__ = ["Columns", "Converter", "Rejects", "column_names", "database_dtype", "python_values"]
+__all__ = ["Columns", "Converter", "Rejects", "column_names", "database_dtype", "number_of_rows", "python_values"]
 
 #: Columns of a table, by their names in the database, as arrays of equal length and of exactly the database's types.
 Columns: TypeAlias = dict[str, Array]
@@ -31,6 +31,14 @@ def column_names(data: TableLike) -> list[str]:
         return list(data.dtype.names or ())
     names = getattr(data, "colnames", None)
     return list(data.keys() if names is None else names)
+
+
+def number_of_rows(data: TableLike) -> int:
+    """Count the rows of a table-like object; the length of a mapping is the number of its columns."""
+    if not isinstance(data, Mapping):
+        return len(data)
+    rows: int | None = getattr(data, "nrows", None)
+    return len(next(iter(data.values()), ())) if rows is None else rows
 
 
 def database_dtype(item: Column[Any]) -> np.dtype[Any]:
@@ -64,6 +72,20 @@ def python_values(values: Array) -> list[Any]:
     return list(values.tolist())
 
 
+def _repeated(value: Any, size: int) -> Array:
+    """Give the same value for all rows."""
+    array = text_array(value) if isinstance(value, str) else np.asarray(value)
+    return np.broadcast_to(array, (size,))
+
+
+def _numbers(data: TableLike, name: str) -> Array:
+    """Take a column from which another is computed."""
+    values = np.asarray(data[name])
+    if values.dtype.kind not in "fiu":
+        raise ValueRejectedError("expected numbers", column=name)
+    return values
+
+
 @dataclass
 class Rejects:
     """Rows that violate a rule, collected instead of stopping at the first.
@@ -83,7 +105,10 @@ class Rejects:
 
 @dataclass(frozen=True)
 class _Step:
-    """How one column is made: from the file, from the caller, from its default, or from other columns."""
+    """How one column is made: from the file, from the caller, from its default, or from other columns.
+
+    Where there is a constant beside a column of the file, or beside what its header said, they must agree.
+    """
 
     name: str
     dtype: np.dtype[Any]
@@ -91,6 +116,7 @@ class _Step:
     source: Source
     file_column: str | None = None
     constant: Any = None
+    said: Any = None
     inputs: tuple[tuple[str, str | None], ...] = ()
 
 
@@ -104,7 +130,10 @@ class Converter:
     names : iterable of str
         Columns that the file has.
     given : mapping, optional
-        Values for all rows that come from the caller, such as ``survey="main"``; None counts as not given.
+        Values for all rows that come from the caller, such as ``survey="main"``; None counts as not given. Where the
+        file says something else, the row violates a rule.
+    header : mapping, optional
+        Keywords of the file, for the columns that say that they take one.
     file, hdu : optional
         Where the data come from, for messages.
     nan_zero : bool
@@ -129,6 +158,7 @@ class Converter:
         names: Iterable[str],
         given: Mapping[str, Any] | None = None,
         *,
+        header: Mapping[str, Any] | None = None,
         file: str | None = None,
         hdu: str | int | None = None,
         nan_zero: bool = False,
@@ -140,7 +170,7 @@ class Converter:
         present = {name.upper(): name for name in names}
         constants = {name: value for name, value in (given or {}).items() if value is not None}
         absent: list[str] = []
-        self._steps = list(self._plan(present, constants, absent))
+        self._steps = list(self._plan(present, constants, header or {}, absent))
         missing = list(dict.fromkeys(absent))
         if missing:
             raise MissingColumnError(
@@ -154,7 +184,13 @@ class Converter:
         needed += [raw for step in self._steps for _, raw in step.inputs if raw]
         self.needed = list(dict.fromkeys(needed))
 
-    def _plan(self, present: Mapping[str, str], constants: Mapping[str, Any], missing: list[str]) -> Iterator[_Step]:
+    def _plan(
+        self,
+        present: Mapping[str, str],
+        constants: Mapping[str, Any],
+        header: Mapping[str, Any],
+        missing: list[str],
+    ) -> Iterator[_Step]:
         """Decide for each column where its values come from; derived columns come last."""
         derived = []
         columns = table_of(self.table).columns
@@ -167,10 +203,16 @@ class Converter:
                 # Files without vectors have their elements as columns: COEFF_0 is COEFF[0].
                 found = present.get(f"{source.names[0]}_{source.element}")
                 source = replace(source, element=None) if found is not None else source
-            if source.given is not None and source.given in constants:
-                yield _Step(item.name, dtype, length, source, constant=constants[source.given])
+            constant = constants.get(source.given or "")
+            said = None if source.header is None else header.get(source.header)
+            if constant is not None:
+                yield _Step(item.name, dtype, length, source, found, constant, said if found is None else None)
             elif found is not None:
                 yield _Step(item.name, dtype, length, source, file_column=found)
+            elif said is not None:
+                yield _Step(item.name, dtype, length, source, constant=said)
+            elif source.numbered:
+                yield _Step(item.name, dtype, length, source)
             elif source.derive is not None:
                 inputs = [
                     (name, None if name in columns else present.get(name.upper())) for name in parameters(source.derive)
@@ -217,7 +259,7 @@ class Converter:
             If a value does not fit its column.
         """
         # A table that needs no column of the file still has the length of the data.
-        length = len(data[self.needed[0]]) if self.needed else len(data)
+        length = len(data[self.needed[0]]) if self.needed else number_of_rows(data)
         numbers = np.arange(rows, rows + length) if isinstance(rows, int) else np.asarray(rows)
         result: Columns = {}
         good = np.ones(length, dtype=np.bool_)
@@ -243,28 +285,56 @@ class Converter:
         rejects: Rejects | None,
     ) -> Array:
         if step.inputs:
-            inputs = {name: result[name] if raw is None else np.asarray(data[raw]) for name, raw in step.inputs}
+            inputs = {name: result[name] if raw is None else _numbers(data, raw) for name, raw in step.inputs}
             return self._derive(step, inputs, good)
-        values: Any
-        if step.file_column is None:
-            values = text_array(step.constant) if isinstance(step.constant, str) else np.asarray(step.constant)
-            values = np.broadcast_to(values, (numbers.size,))
-        else:
-            values = data[step.file_column]
-            if step.source.element is not None:
-                if values.ndim != 2 or values.shape[1] <= step.source.element:
-                    raise ValueRejectedError(f"expected a vector of more than {step.source.element} elements")
-                values = values[:, step.source.element]
-        done = cast(values, step.dtype, step.length, step.source.choices, self.nan_zero and step.source.nan_zero)
+        values = self._values(step, data, numbers)
+        done = self._cast(step, values)
         if done.nonfinite:
             self.nonfinite[step.name] = self.nonfinite.get(step.name, 0) + done.nonfinite
+        if done.bad is None and step.source.given is not None and step.constant is not None:
+            values, done = self._agreed(step, data, values, done)
         if done.bad is not None:
             bad = numbers[done.bad]
             if rejects is None:
-                raise ValueRejectedError(done.describe(values), row=int(bad[0]))
+                raise done.error(done.describe(values), row=int(bad[0]))
             rejects.add(bad[good[done.bad]], step.file_column or step.name.upper(), done.reason)
             good &= ~done.bad
         return done.values
+
+    def _cast(self, step: _Step, values: Any) -> Cast:
+        return cast(values, step.dtype, step.length, step.source.choices, self.nan_zero and step.source.nan_zero)
+
+    @staticmethod
+    def _values(step: _Step, data: TableLike, numbers: npt.NDArray[np.integer[Any]]) -> Any:
+        """Give the values of a column as caller, file or declaration have them."""
+        if step.constant is not None:
+            return _repeated(step.constant, numbers.size)
+        if step.file_column is None:
+            return numbers + 1
+        values = data[step.file_column]
+        if step.source.element is not None:
+            if values.ndim != 2 or values.shape[1] <= step.source.element:
+                raise ValueRejectedError(f"expected a vector of more than {step.source.element} elements")
+            values = values[:, step.source.element]
+        return values
+
+    def _agreed(self, step: _Step, data: TableLike, values: Any, done: Cast) -> tuple[Any, Cast]:
+        """Compare what the caller gave with what the file says; where that is nothing, the caller counts."""
+        if step.file_column is not None:
+            found = data[step.file_column]
+        elif step.said is not None:
+            found = _repeated(step.said, done.values.size)
+        else:
+            return values, done
+        other = self._cast(step, found).values
+        differing = (other != done.values) & ~np.ma.getmaskarray(found)
+        if other.dtype.kind == "S":
+            differing &= other != b""
+        if not differing.any():
+            return values, done
+        where = "" if step.file_column else f"keyword {step.source.header} "
+        reason = f"{where}differs from the argument {step.source.given}, which is {step.constant!r}"
+        return found, replace(done, bad=differing, reason=reason)
 
     @staticmethod
     def _derive(step: _Step, inputs: dict[str, Array], good: npt.NDArray[np.bool_]) -> Array:

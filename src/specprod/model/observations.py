@@ -21,7 +21,7 @@ __all__ = ["Exposure", "Frame", "Tile", "Version"]
 class Version(SchemaMixin, Base):
     """Versions of the packages and data sets that made the database."""
 
-    id = column(Integer, primary_key=True, doc="Number of the row")
+    id = column(Integer, primary_key=True, numbered=True, doc="Number of the row")
     package = column(String(20), unique=True, doc="Package or data set")
     version = column(String(20), doc="Its version")
 

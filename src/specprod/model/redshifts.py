@@ -314,7 +314,9 @@ class Ztile(FitColumns, CoefficientColumns, CoaddColumns, SignalColumns, Primary
         index=True,
         doc="Observing program, such as dark, bright or backup",
     )
-    spgrp = column(String, given="spgrp", choices=SPGRPS, index=True, doc="How the spectra were grouped")
+    spgrp = column(
+        String, given="spgrp", default="cumulative", choices=SPGRPS, index=True, doc="How the spectra were grouped"
+    )
     spgrpval = column(Integer, index=True, doc="Number of the group: for cumulative the last night, YYYYMMDD")
     tileid = column(
         Integer,

@@ -114,10 +114,10 @@ def _read_hdu(path: Path, name: str) -> Table:
                 values = chunk[column]
                 if column not in columns:
                     columns[column] = np.empty((reader.nrows, *values.shape[1:]), values.dtype.newbyteorder("="))
-                columns[column][start : start + len(chunk)] = plain(values)
+                columns[column][start : start + chunk.nrows] = plain(values)
                 if isinstance(values, np.ma.MaskedArray):
                     mask = masks.setdefault(column, np.zeros(columns[column].shape, dtype=bool))
-                    mask[start : start + len(chunk)] = np.ma.getmaskarray(values)
+                    mask[start : start + chunk.nrows] = np.ma.getmaskarray(values)
         units = {
             str(reader.header[f"TTYPE{number}"]).strip(): str(reader.header[f"TUNIT{number}"]).strip()
             for number in range(1, len(reader.names) + 1)

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fitsio
-
 from specprod.errors import ConfigurationError, InputError
+from specprod.files.literal import open_writable
 from specprod.files.publishing import Publication, check_absent
 from specprod.patch.exposures import (
     patch_exposures,
@@ -196,6 +195,6 @@ def _write(
     with temporary.open("wb") as stream:
         stale = write_fits(exposures, hdus, stream)
     for name in stale:
-        with fitsio.FITS(str(temporary), "rw") as fits:
+        with open_writable(temporary, new=False) as fits:
             fits[name].write_checksum()
     log.info("%s written", ", ".join(str(path) for path in outputs.values()))

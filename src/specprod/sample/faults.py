@@ -12,11 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import fitsio
 import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import ConfigurationError
+from specprod.files.literal import open_writable
 from specprod.sample.columns import EXPOSURES, FRAMES, TILES, Columns
 from specprod.sample.draw import Draw
 from specprod.sample.layout import LAYOUTS
@@ -309,7 +309,7 @@ def _write_raw(tree: Tree, night: int, expid: int, mjd: float) -> None:
     """Write raw data of an exposure: no more than the header from which its time is read."""
     path = Path("spectro/data") / f"{night:08d}" / f"{expid:08d}" / f"desi-{expid:08d}.fits.fz"
     (tree.root / path).parent.mkdir(parents=True, exist_ok=True)
-    with fitsio.FITS(str(tree.root / path), "rw", clobber=True) as file:
+    with open_writable(tree.root / path, new=True) as file:
         cards = [
             {"name": "MJD-OBS", "value": mjd},
             {"name": "NIGHT", "value": night},

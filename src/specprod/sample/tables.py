@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import fitsio
 import numpy.typing as npt
 
 from specprod.errors import ConfigurationError
+from specprod.files.literal import open_writable
 from specprod.sample.columns import Columns
 
 __all__ = ["MANIFEST", "Card", "TableFile", "Tree", "compress", "csv_text", "make_room"]
@@ -42,7 +42,7 @@ class TableFile:
     def __init__(self, path: Path, primary: Iterable[Card] = (), tables: Iterable[str] = ()) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.hdus = {name: number for number, name in enumerate(tables, start=1)}
-        self._fits = fitsio.FITS(str(path), "rw", clobber=not self.hdus)
+        self._fits = open_writable(path, new=not self.hdus)
         if not self.hdus:
             self._fits.write(None, header=[{"name": name, "value": value} for name, value in primary])
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from specprod.errors import ValueRejectedError
+from specprod.errors import UnknownNameError, ValueRejectedError
 
 __all__ = [
     "CAMERAS",
@@ -40,6 +40,7 @@ __all__ = [
     "spgrpid",
     "surveyid",
     "targetphotid",
+    "whole_numbers",
     "zpixid",
     "ztileid",
 ]
@@ -80,7 +81,7 @@ def _codes(names: Any, table: Mapping[str, int], what: str) -> Any:
         name = values.item()
         name = name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)
         if name.strip() not in table:
-            raise ValueRejectedError(f"unknown {what} {name!r}; expected one of {', '.join(table)}", column=what)
+            raise UnknownNameError(f"unknown {what} {name!r}; expected one of {', '.join(table)}", column=what)
         return table[name.strip()]
     # Names repeat: only the distinct ones are looked up. Texts of 8 bytes or less are compared as integers,
     # which is some ten times faster than comparing texts.
@@ -94,9 +95,7 @@ def _codes(names: Any, table: Mapping[str, int], what: str) -> Any:
         name = raw.decode("ascii", "replace") if isinstance(raw, bytes) else str(raw)
         if name.strip() not in table:
             row = int(np.flatnonzero(inverse.ravel() == i)[0])
-            raise ValueRejectedError(
-                f"unknown {what} {name!r}; expected one of {', '.join(table)}", column=what, row=row
-            )
+            raise UnknownNameError(f"unknown {what} {name!r}; expected one of {', '.join(table)}", column=what, row=row)
         codes[i] = table[name.strip()]
     return codes[inverse.ravel()].reshape(values.shape)
 
@@ -115,8 +114,8 @@ def surveyid(survey: npt.ArrayLike) -> Any:
 
     Raises
     ------
-    ValueRejectedError
-        If a name is none of these.
+    UnknownNameError
+        If a name is none of these. It is a `ValueError` and a `KeyError`.
     """
     return _codes(survey, SURVEYS, "survey")
 
@@ -283,6 +282,40 @@ def as_comparable(numbers: Sequence[int], *, wide: bool) -> npt.NDArray[Any]:
     return np.array(numbers, dtype=np.int64)
 
 
+def whole_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
+    """Take values for 64-bit integers, which they must be.
+
+    Parameters
+    ----------
+    values : array_like of int
+    name : str
+        What they are, for messages.
+
+    Returns
+    -------
+    numpy.ndarray of int64, shape of `values`
+
+    Raises
+    ------
+    ValueRejectedError
+        If they are text or floating-point numbers, or one is missing or beyond the range.
+    """
+    array = np.ma.getdata(values)
+    if not array.size:
+        return np.zeros(array.shape, dtype=np.int64)
+    if array.dtype.kind not in "iu":
+        kind = {"f": "floating-point numbers", "S": "text", "U": "text", "b": "logical values"}
+        found = kind.get(array.dtype.kind, str(array.dtype))
+        raise ValueRejectedError(f"expected integers, found {found}", column=name)
+    bad = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else np.zeros(array.shape, dtype=np.bool_)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:
+        bad = bad | (array > np.uint64(np.iinfo(np.int64).max))
+    if bad.any():
+        row = int(np.flatnonzero(bad.ravel())[0])
+        raise ValueRejectedError("no value, or beyond 64 bits", column=name, row=row)
+    return array.astype(np.int64)
+
+
 def decode_targetid(targetid: npt.ArrayLike) -> dict[str, npt.NDArray[np.int64]]:
     """Parts of a TARGETID: objid, brickid, release, mock, sky, gaiadr, each int64 of the shape of `targetid`."""
     number = np.asarray(targetid, dtype=np.int64)
@@ -309,7 +342,7 @@ def encode_targetid(**parts: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 def is_sky(targetid: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Whether a TARGETID is a blank sky position: negative or zero, or with the SKY bit (59) set."""
-    number = np.asarray(targetid, dtype=np.int64)
+    number = whole_numbers(targetid, "TARGETID")
     return np.asarray((number <= 0) | ((number & (1 << 59)) != 0))
 
 

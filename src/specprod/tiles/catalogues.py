@@ -97,12 +97,10 @@ class SurveyCatalogues(PhotometrySource):
         wanted = np.unique(np.concatenate([np.asarray(table["TARGETID"]) for table in users]))
         for path in self._files_of(place, users):
             with open_table(path) as reader:
-                reader.require("TARGETID")
                 chunk = reader.view()
-                targetid = np.asarray(chunk["TARGETID"]).astype(np.int64)
+                targetid = chunk.integers("TARGETID")
                 rows = np.flatnonzero(np.isin(targetid, wanted))
             if rows.size:
-                self.used.add(path)
                 yield chunk.take(rows), targetid[rows]
 
     def _files_of(self, place: Path, users: Sequence[Table]) -> list[Path]:
@@ -202,10 +200,8 @@ class SurveyCatalogues(PhotometrySource):
             row[~told] = _rows_by_position(chunk, ra[~told], dec[~told])
         matched = np.flatnonzero(row >= 0)
         if matched.size:
-            self.used.add(path)
             chosen = chunk.take(row[matched])
-            present = set(chosen)
-            wanted = {name for names, *_ in file_columns(Photometry) for name in names if name in present}
+            wanted = {name for names, *_ in file_columns(Photometry) for name in names if name in chosen}
             yield {name: chosen[name] for name in wanted} | {"TARGETID": targetid[matched]}
 
 
@@ -215,9 +211,9 @@ def _rows_by_number(chunk: Chunk, objid: npt.NDArray[np.int64]) -> npt.NDArray[n
     In most catalogues the number is that of the row. Looking there first saves reading the column, and with rows of
     some thousand bytes that is to read the file.
     """
-    if len(chunk) and int(objid.max()) < len(chunk) and np.array_equal(chunk.take(objid)["OBJID"], objid):
+    if chunk.nrows and int(objid.max()) < chunk.nrows and np.array_equal(chunk.take(objid)["OBJID"], objid):
         return objid
-    numbers = np.asarray(chunk["OBJID"]).astype(np.int64)
+    numbers = chunk.integers("OBJID")
     order = np.argsort(numbers, kind="stable")
     place = np.minimum(np.searchsorted(numbers[order], objid), max(numbers.size - 1, 0))
     rows = order[place] if numbers.size else np.zeros(objid.size, dtype=np.int64)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specprod.errors import InputError, MissingColumnError
+from specprod.errors import MissingColumnError
 from specprod.files.fits import read_header
 from specprod.files.opening import open_table
 from specprod.files.tables import Chunk
-from specprod.files.unpacking import unpacked
+from specprod.files.unpacking import Unpacker
 from specprod.survey.identifiers import is_sky
 
 if TYPE_CHECKING:
@@ -59,23 +59,18 @@ def read_design(tree: ProductionTree, tileid: int) -> TileDesign:
         If there is no such file, or it is not what it should be.
     """
     path = tree.fiberassign(tileid)
-    with unpacked(path) as plain:
-        try:
-            header = read_header(plain)
-            assigned, reached, targets = (
-                _not_sky(plain, hdu) for hdu in ("FIBERASSIGN", "POTENTIAL_ASSIGNMENTS", "TARGETS")
-            )
-            return TileDesign(tileid, path, header, _positions([targets, assigned]), assigned, reached)
-        except InputError as error:
-            error.file = str(path)
-            raise
+    with Unpacker() as unpacker:
+        header = read_header(path, unpacker=unpacker)
+        assigned, reached, targets = (
+            _not_sky(path, hdu, unpacker) for hdu in ("FIBERASSIGN", "POTENTIAL_ASSIGNMENTS", "TARGETS")
+        )
+    return TileDesign(tileid, path, header, _positions([targets, assigned]), assigned, reached)
 
 
-def _not_sky(path: Path, hdu: str) -> Chunk:
-    with open_table(path, hdu) as reader:
-        reader.require("TARGETID")
+def _not_sky(path: Path, hdu: str, unpacker: Unpacker) -> Chunk:
+    with open_table(path, hdu, unpacker=unpacker) as reader:
         chunk = reader.view()
-        return chunk.take(np.flatnonzero(~is_sky(chunk["TARGETID"])))
+        return chunk.take(np.flatnonzero(~is_sky(chunk.integers("TARGETID"))))
 
 
 def _positions(chunks: Sequence[Chunk]) -> Table:
@@ -84,7 +79,7 @@ def _positions(chunks: Sequence[Chunk]) -> Table:
 
     columns: dict[str, list[Any]] = {"TARGETID": [], "RA": [], "DEC": []}
     for chunk in chunks:
-        pair = next((pair for pair in _POSITIONS if pair[0] in chunk.names), None)
+        pair = next((pair for pair in _POSITIONS if pair[0] in chunk), None)
         if pair is None:
             raise MissingColumnError("expected positions of the targets", column="RA")
         for name, wanted in zip(columns, ("TARGETID", *pair), strict=True):

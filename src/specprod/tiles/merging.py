@@ -73,14 +73,9 @@ def merged(
     from astropy.table import Table
 
     columns = {}
-    # A part finds out that it lacks a column only by trying to read it.
-    present = [set(part) for part in parts]
     wanted = [*file_columns(*classes), *(((name,), False, np.dtype(np.int64), None) for name in extra)]
     for names, required, dtype, length in wanted:
-        found = [
-            next((part[name] for name in names if name in there), None)
-            for part, there in zip(parts, present, strict=True)
-        ]
+        found = [next((part[name] for name in names if name in part), None) for part in parts]
         if all(values is None for values in found) and not (fill and required):
             continue
         if any(values is None for values in found):

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from specprod.database.failures import Retries
 from specprod.database.lookups import unknown_targetids
-from specprod.errors import InputError
+from specprod.errors import InputError, MissingColumnError
 from specprod.model import Exposure, Fiberassign, Frame, Photometry, Potential, SchemaMixin, Target, Tile, Ztile
 from specprod.model.converting import Columns
 from specprod.tiles.design import TileDesign, read_design
@@ -237,5 +237,12 @@ def _text(values: npt.NDArray[np.bytes_]) -> str:
 
 
 def _pairs(spectra: Table) -> set[tuple[int, int]]:
-    """TARGETID and location of each spectrum."""
+    """TARGETID and location of each spectrum.
+
+    Raises
+    ------
+    MissingColumnError
+    """
+    if "LOCATION" not in spectra.colnames:
+        raise MissingColumnError("an update of a tile needs the locations of its spectra", column="LOCATION")
     return set(zip(np.asarray(spectra["TARGETID"]).tolist(), np.asarray(spectra["LOCATION"]).tolist(), strict=True))

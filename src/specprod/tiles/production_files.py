@@ -25,14 +25,14 @@ _BLOCK = 1 << 20
 
 
 def _chosen(
-    path: Path, hdu: str, name: str, choose: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
+    path: Path, hdu: str, name: str, choose: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
 ) -> Iterator[Chunk]:
     """Yield the rows of a file that are chosen by the values of one column."""
     with open_table(path, hdu) as reader:
         reader.require("TARGETID", name)
         for start in range(0, reader.nrows, _BLOCK):
             chunk = reader.view(start, start + _BLOCK)
-            rows = np.flatnonzero(choose(chunk[name]))
+            rows = np.flatnonzero(choose(chunk.integers(name)))
             if rows.size:
                 yield chunk.take(rows)
 
@@ -46,14 +46,13 @@ class ProductionFiles(PhotometrySource):
         found: dict[int, list[Chunk]] = {item.tileid: [] for item in wanted}
         for path in self.tree.targetphot():
             for chunk in _chosen(path, "TARGETPHOT", "TILEID", lambda values: np.isin(values, tileids)):
-                self.used.add(path)
-                tileid = chunk["TILEID"].astype(np.int64)
+                tileid = chunk.integers("TILEID")
                 for number in np.unique(tileid).tolist():
                     found[number].append(chunk.take(np.flatnonzero(tileid == number)))
         tables = {}
         for item in wanted:
             if found[item.tileid]:
-                targetid = np.concatenate([chunk["TARGETID"] for chunk in found[item.tileid]]).astype(np.int64)
+                targetid = np.concatenate([chunk.integers("TARGETID") for chunk in found[item.tileid]])
                 table = merged(found[item.tileid], Photometry, Target)
                 tables[item.tileid] = table[_first(targetid, np.asarray(item.targets["TARGETID"]))]
         return tables
@@ -63,18 +62,15 @@ class ProductionFiles(PhotometrySource):
         wanted = np.sort(np.asarray(targets["TARGETID"]))
         found: list[Chunk] = []
         for path in self.tree.tractorphot() if wanted.size else ():
-            chunks = list(_chosen(path, "TRACTORPHOT", "TARGETID", lambda values: _within(values, wanted)))
-            found += chunks
-            self.used |= {path} if chunks else set()
+            found += _chosen(path, "TRACTORPHOT", "TARGETID", lambda values: _within(values, wanted))
         table = merged(found, Photometry)
         return table[_first(np.asarray(table["TARGETID"]), wanted)] if found else table
 
 
-def _within(values: npt.NDArray[Any], ordered: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _within(values: npt.NDArray[np.int64], ordered: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Find which values are among some that are sorted; a search for each is faster than sorting millions."""
-    native = values.astype(np.int64)
-    place = np.minimum(np.searchsorted(ordered, native), ordered.size - 1)
-    return np.asarray(ordered[place] == native)
+    place = np.minimum(np.searchsorted(ordered, values), ordered.size - 1)
+    return np.asarray(ordered[place] == values)
 
 
 def _first(targetid: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

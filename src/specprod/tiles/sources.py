@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,16 +43,10 @@ class PhotometrySource(ABC):
     Parameters
     ----------
     tree : ProductionTree
-
-    Attributes
-    ----------
-    used : set of pathlib.Path
-        Files from which rows were taken.
     """
 
     def __init__(self, tree: ProductionTree) -> None:
         self.tree = tree
-        self.used: set[Path] = set()
 
     @abstractmethod
     def targeting(self, wanted: Sequence[Wanted]) -> dict[int, Table]:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from specprod.errors import FormatError, MissingColumnError
 from specprod.files.opening import open_table
-from specprod.files.tables import Chunk
+from specprod.files.tables import Chunk, TableReader
+from specprod.files.unpacking import Unpacker
 from specprod.model import Ztile
 from specprod.survey.identifiers import is_sky
 from specprod.tiles.merging import file_columns, merged
@@ -25,8 +26,10 @@ Array = npt.NDArray[Any]
 
 #: The HDUs that hold a row for each spectrum; the first is named otherwise in the files of the first years.
 _TABLES: Sequence[tuple[str, ...]] = (("REDSHIFTS", "ZBEST"), ("FIBERMAP",), ("TSNR2",))
-# What else is needed of a spectrum: its fiber, and its position, of which its name is made.
-_POSITION = ("LOCATION", "TARGET_RA", "TARGET_DEC")
+# The position of which the name of an object is made, where the file does not have the name.
+_POSITION = ("TARGET_RA", "TARGET_DEC")
+# By which an update finds out whether a tile was designed anew.
+_FIBER = "LOCATION"
 _ARMS = ("IN_COADD_B", "IN_COADD_R", "IN_COADD_Z")
 
 
@@ -43,14 +46,14 @@ def read_spectra(files: Mapping[int, Path], lastnight: int) -> Table:
     Returns
     -------
     astropy.table.Table
-        The columns that table ztile takes from files, of spectra that are not sky; and LOCATION.
+        The columns that table ztile takes from files, of spectra that are not sky; and LOCATION, if all files have it.
 
     Raises
     ------
     InputError
         If a file is not what it should be.
     """
-    return merged([petal_columns(path, lastnight) for path in files.values()], Ztile, extra=_POSITION)
+    return merged([petal_columns(path, lastnight) for path in files.values()], Ztile, extra=(*_POSITION, _FIBER))
 
 
 def petal_columns(path: Path, lastnight: int) -> dict[str, Array]:
@@ -61,34 +64,31 @@ def petal_columns(path: Path, lastnight: int) -> dict[str, Array]:
     FormatError
         If the rows of its HDUs are not those of the same spectra.
     """
-    tables = [_spectra(path, hdu) for hdu in _TABLES]
-    targetid = tables[0]["TARGETID"].astype(np.int64)
-    wanted = {name for names, *_ in file_columns(Ztile) for name in names} | set(_POSITION)
+    with Unpacker() as unpacker:
+        tables = [_spectra(path, hdu, unpacker) for hdu in _TABLES]
+        exposures = open_table(path, "EXP_FIBERMAP", unpacker=unpacker)
+    targetid = tables[0].integers("TARGETID")
+    wanted = {name for names, *_ in file_columns(Ztile) for name in names} | {*_POSITION, _FIBER}
     columns: dict[str, Array] = {}
     for hdu, table in zip(_TABLES, tables, strict=True):
-        rows = _same_rows(path, hdu, table["TARGETID"].astype(np.int64), targetid)
-        present = set(table)
-        columns |= {name: table[name][rows] for name in sorted(wanted & present - set(columns))}
+        rows = _same_rows(path, hdu, table.integers("TARGETID"), targetid)
+        columns |= {name: table[name][rows] for name in sorted(wanted - set(columns)) if name in table}
     columns["SPGRPVAL"] = np.full(targetid.size, lastnight)
     columns.setdefault("LASTNIGHT", columns["SPGRPVAL"])
-    _add_dates(path, columns, targetid)
+    _add_dates(path, exposures, columns, targetid)
     required = [names for names, needed, *_ in file_columns(Ztile) if needed]
-    absent = [
-        " or ".join(names)
-        for names in [*required, *((name,) for name in _POSITION)]
-        if columns.keys().isdisjoint(names)
-    ]
+    required += [(name,) for name in _POSITION if "DESINAME" not in columns]
+    absent = [" or ".join(names) for names in required if columns.keys().isdisjoint(names)]
     if absent:
         raise MissingColumnError(f"table ztile needs {', '.join(absent)}", file=path, column=absent[0])
     return columns
 
 
-def _spectra(path: Path, hdu: tuple[str, ...]) -> Chunk:
+def _spectra(path: Path, hdu: tuple[str, ...], unpacker: Unpacker) -> Chunk:
     """Rows of an HDU that are not sky."""
-    with open_table(path, hdu) as reader:
-        reader.require("TARGETID")
+    with open_table(path, hdu, unpacker=unpacker) as reader:
         chunk = reader.view()
-        return chunk.take(np.flatnonzero(~is_sky(chunk["TARGETID"])))
+        return chunk.take(np.flatnonzero(~is_sky(chunk.integers("TARGETID"))))
 
 
 def _same_rows(path: Path, hdu: tuple[str, ...], found: Array, expected: Array) -> Array:
@@ -110,23 +110,22 @@ def _same_rows(path: Path, hdu: tuple[str, ...], found: Array, expected: Array) 
     return rows
 
 
-def _add_dates(path: Path, columns: dict[str, Array], targetid: Array) -> None:
+def _add_dates(path: Path, exposures: TableReader, columns: dict[str, Array], targetid: Array) -> None:
     """Add the first night and the dates that the fibermap does not have, from the exposures of the spectra.
 
     The first night is that of the petal: the earliest of its exposures, whether or not a fiber was good in them. Dates
     are those of the exposures that went into the coadded spectrum, as far as the file says which these were.
     """
-    with open_table(path, "EXP_FIBERMAP") as reader:
-        reader.require("TARGETID", "NIGHT", "MJD")
+    with exposures as reader:
         chunk = reader.view()
-        night = chunk["NIGHT"].astype(np.int64)
+        night = chunk.integers("NIGHT")
         if not night.size:
             raise FormatError("the table has no rows", file=path, hdu=reader.hdu)
         columns["FIRSTNIGHT"] = np.full(targetid.size, night.min())
         if {"MIN_MJD", "MEAN_MJD", "MAX_MJD"} <= set(columns):
             return
-        exposed, mjd = chunk["TARGETID"].astype(np.int64), chunk["MJD"].astype(np.float64)
-        arms = [np.asarray(chunk[name], dtype=np.bool_) for name in _ARMS if name in reader.names]
+        exposed, mjd = chunk.integers("TARGETID"), chunk.numbers("MJD")
+        arms = [np.asarray(chunk[name], dtype=np.bool_) for name in _ARMS if name in chunk]
     order = np.argsort(targetid, kind="stable")
     ordered = targetid[order]
     # Fibers on sky have exposures too; a petal may be all sky.
