@@ -49,6 +49,7 @@ class RunOptions:
     chunksize: int | None
     workers: int | None
     rejects: Path | None
+    ignore_checksums: bool
     as_json: bool
 
 
@@ -73,6 +74,9 @@ Examples, into an SQLite file and into a schema of a server:
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write rows that violate a rule to this CSV file, with the reason, and go on. The exit code is then 3.",
+)
+@click.option(
+    "--ignore-checksums", is_flag=True, help="Warn of files that are not what their CHECKSUM or DATASUM says."
 )
 @json_option
 @database_options
@@ -147,6 +151,7 @@ def _load(
             ledger=ledger,
             rejects=rejects,
             reload=options.reload,
+            checksums=not options.ignore_checksums,
             chunksize=configuration.get("loading.chunksize"),
             retries=retries(configuration),
             progress=progress,

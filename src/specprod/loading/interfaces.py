@@ -69,17 +69,17 @@ class Ledger(Protocol):
     def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
         """Record a piece, in the transaction of its rows."""
 
-    def finish(self, load: FileLoad, reader: TableReader) -> None:
-        """End a file."""
-
-    def announce(self, load: FileLoad, rows: int) -> None:
-        """Take note of the number of rows of a file, before any of them is recorded."""
+    def announce(self, load: FileLoad, reader: TableReader) -> None:
+        """Take note of a file that was opened, before any of its rows is recorded."""
 
     def changed(self, load: FileLoad) -> bool:
         """Whether rows of a file were loaded that are no longer what they were."""
 
     def ranges(self, load: FileLoad) -> list[tuple[int, int]]:
         """Give the ranges of rows of a file that are loaded, in order."""
+
+    def checksum(self, load: FileLoad) -> int:
+        """Give the checksum of the rows of a file that are loaded."""
 
     def rejected(self, load: FileLoad) -> int:
         """Give the number of rows of a file that were left out because they violate a rule."""
@@ -114,10 +114,7 @@ class NoLedger:
     def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
         """Do nothing."""
 
-    def finish(self, load: FileLoad, reader: TableReader) -> None:
-        """Do nothing."""
-
-    def announce(self, load: FileLoad, rows: int) -> None:
+    def announce(self, load: FileLoad, reader: TableReader) -> None:
         """Do nothing."""
 
     def changed(self, load: FileLoad) -> bool:
@@ -127,6 +124,10 @@ class NoLedger:
     def ranges(self, load: FileLoad) -> list[tuple[int, int]]:
         """Know of no rows."""
         return []
+
+    def checksum(self, load: FileLoad) -> int:
+        """Know of no rows."""
+        return 0
 
     def rejected(self, load: FileLoad) -> int:
         """Know of no rows."""

@@ -20,6 +20,7 @@ from specprod.errors import LedgerError, printable
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
 from specprod.files.tree import relative_name
+from specprod.files.unpacking import Fingerprint
 from specprod.loading.pieces import FileLoad, Piece
 from specprod.model import table_of
 from specprod.results import helpers
@@ -69,6 +70,7 @@ class LoadLedger:
         self._stages: dict[str, PipelineResult] = {}
         self._tasks: dict[tuple[str, str], TaskExecution] = {}
         self._rows: dict[FileLoad, int] = {}
+        self._fingerprints: dict[FileLoad, Fingerprint] = {}
         # By table and file, then by first row.
         self._loaded: dict[tuple[str, str], dict[int, TaskResult]] = defaultdict(dict)
         for item in storage.get_task_results(state=str(State.DONE)):
@@ -104,9 +106,9 @@ class LoadLedger:
         same = all(item.size == status.st_size and item.mtime_ns == status.st_mtime_ns for item in entries)
         return same and entries[-1].options == _options(load)
 
-    def announce(self, load: FileLoad, rows: int) -> None:
-        """Take note of the number of rows of a file, before any of them is recorded."""
-        self._rows[load] = rows
+    def announce(self, load: FileLoad, reader: TableReader) -> None:
+        """Take note of a file that was opened, before any of its rows is recorded: of what it was at that moment."""
+        self._rows[load], self._fingerprints[load] = reader.nrows, reader.fingerprint
         self._task(load)
 
     def begin(self, load: FileLoad, reader: TableReader) -> int:
@@ -118,7 +120,7 @@ class LoadLedger:
             If rows of it were loaded that are no longer what they were, or with other arguments.
         """
         entries = self._entries(load)
-        self.announce(load, reader.nrows)
+        self.announce(load, reader)
         row = 0
         for item in entries:
             if item.first_row != row:
@@ -138,8 +140,8 @@ class LoadLedger:
 
     def _different(self, load: FileLoad, reader: TableReader, entries: list[TaskResult]) -> TaskResult | None:
         """Find the first range of a file whose rows are no longer what they were."""
-        status = load.path.stat()
-        if all(item.size == status.st_size and item.mtime_ns == status.st_mtime_ns for item in entries):
+        now = reader.fingerprint
+        if all(item.size == now.size and item.mtime_ns == now.mtime_ns for item in entries):
             return None
         # A file that was only touched or copied has the same data.
         for item in entries:
@@ -192,7 +194,7 @@ class LoadLedger:
 
     def record(self, connection: Connection, load: FileLoad, piece: Piece, counts: Counts) -> None:
         """Record a piece, in the transaction of its rows."""
-        status = load.path.stat()
+        fingerprint = self._fingerprints[load]
         table, file = self._key(load)
         time = present()
         item = self.storage.bound(connection).create_task_result(
@@ -209,8 +211,8 @@ class LoadLedger:
             file_rows=self._rows[load],
             rows=counts.inserted + counts.updated,
             rejected=len({row for row, _, _ in piece.rejects.rows}),
-            size=status.st_size,
-            mtime_ns=status.st_mtime_ns,
+            size=fingerprint.size,
+            mtime_ns=fingerprint.mtime_ns,
             datasum=piece.checksum,
             options=_options(load),
         )
@@ -238,20 +240,9 @@ class LoadLedger:
             values = {name: int(value) for name, value in vars(changes).items()}
             storage.create_task_execution(tile, table, input_data=values, **done)
 
-    def finish(self, load: FileLoad, reader: TableReader) -> None:
-        """End a file: compare its checksum with the one that it claims."""
-        claimed = str(reader.header.get("DATASUM", "")).strip()
-        entries = self._entries(load)
-        if claimed.isdigit() and not int(reader.header.get("PCOUNT", 0)) and entries:
-            found = add(*(item.datasum or 0 for item in entries))
-            if found != int(claimed) and int(claimed) != 0:
-                logger.warning(
-                    "%s, HDU %s: its data have the checksum %d, but its header says DATASUM %s",
-                    load.path,
-                    reader.hdu,
-                    found,
-                    claimed,
-                )
+    def checksum(self, load: FileLoad) -> int:
+        """Give the checksum of the rows of a file that are loaded."""
+        return add(*(item.datasum or 0 for item in self._entries(load)))
 
     def ranges(self, load: FileLoad) -> list[tuple[int, int]]:
         """Give the ranges of rows of a file that are loaded, in order."""

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from specprod.configuration.defaults import CHUNKSIZE
 from specprod.database.failures import Retries
 from specprod.database.writing import Counts, Writer
-from specprod.errors import ConstraintError, FormatError
+from specprod.errors import ChecksumError, ConstraintError, FormatError, InputError
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
 from specprod.files.tables import TableReader
@@ -65,6 +65,8 @@ class Loader:
     ahead : bool
         Whether files are read while others are written. A filter that asks the database sees what was read before it
         only if not.
+    checksums : bool
+        Whether a file that is not what its CHECKSUM or DATASUM says stops the load; else it is a warning.
     """
 
     def __init__(
@@ -79,12 +81,16 @@ class Loader:
         slice_bytes: int = SLICE,
         reload: bool = False,
         ahead: bool = True,
+        checksums: bool = True,
     ) -> None:
         self.database = database
         self.chunksize = chunksize
         self.slice_bytes = slice_bytes
         self.reload = reload
         self.ahead = ahead
+        self.checksums = checksums
+        # Of the rows so far, file by file.
+        self._sums: dict[FileLoad, int] = {}
         self.ledger: Ledger = ledger or NoLedger()
         self.rejects = rejects
         self.retries = retries or Retries()
@@ -143,7 +149,6 @@ class Loader:
             for load, item in batch:
                 if isinstance(item, TableReader):
                     totals.setdefault(load, Counts())
-                    self.ledger.finish(load, item)
         return totals
 
     def _batches(self, items: Iterator[_Item]) -> Iterator[list[_Item]]:
@@ -172,20 +177,51 @@ class Loader:
                     continue
                 start = time.monotonic()
                 with open_table(load.path, load.hdu, unpacker=unpacker) as reader:
-                    yield from self._of_file(load, reader)
+                    try:
+                        yield from self._of_file(load, reader)
+                    except InputError:
+                        # What is wrong may be that somebody wrote it meanwhile.
+                        self._check_unchanged(load, reader)
+                        raise
                 logger.info("%s: %s done in %.1f s", load.path, table_of(load.table).name, time.monotonic() - start)
 
     def _of_file(self, load: FileLoad, reader: TableReader) -> Iterator[_Item]:
         """Yield the pieces of a file that are not loaded yet, and its reader at the end."""
+        self._check(reader.check_header)
         rules = Rules(load, reader)
         if reader.nrows == 0:
             raise FormatError("the table has no rows", file=load.path, hdu=reader.hdu)
         start = self._ask(load, "begin", partial(self.ledger.begin, load, reader))
+        self._sums[load] = self.ledger.checksum(load)
         self.progress.start(load, reader.nrows - start)
         for piece in self._pieces(load, reader, rules, start):
+            if piece.last == reader.nrows:
+                # While the end of the file is not committed, it does not count as loaded.
+                self._check_file(load, reader)
             yield load, piece
         rules.converter.report()
         yield load, reader
+
+    def _check_file(self, load: FileLoad, reader: TableReader) -> None:
+        """Make sure that a file is what it says itself, and that nobody changed it meanwhile."""
+        if self.ledger.keeps_checksums and not reader.has_heap:
+            self._check(partial(reader.check_data, self._sums[load]))
+        self._check_unchanged(load, reader)
+
+    @staticmethod
+    def _check_unchanged(load: FileLoad, reader: TableReader) -> None:
+        change = reader.changed()
+        if change is not None:
+            raise FormatError(f"{change}; give the command again when it is at rest", file=load.path, hdu=reader.hdu)
+
+    def _check(self, check: Callable[[], None]) -> None:
+        """Check a sum; where wrong ones are no reason to stop, they are told."""
+        try:
+            check()
+        except ChecksumError as error:
+            if self.checksums:
+                raise
+            logger.warning("%s", error)
 
     def _ask(self, load: FileLoad, what: str, question: Callable[[], Any]) -> Any:
         """Ask a question of the database, and again if it fails in a way that may pass."""
@@ -215,6 +251,7 @@ class Loader:
                     piece.prepared.append(writer.prepare(part.columns))
             if self.ledger.keeps_checksums and not reader.adds_checksums:
                 piece.checksum = reader.checksum(first, last)
+            self._sums[load] = add(self._sums[load], piece.checksum)
             piece.keys = [values for values in keys.keys if values.size]
             yield piece
 

@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from specprod.configuration.defaults import CHUNKSIZE
 from specprod.database.keys import build_key, orphans
 from specprod.database.writing import Counts
-from specprod.errors import ConstraintError, LedgerError, MissingFileError
-from specprod.files.checksums import add
+from specprod.errors import ConstraintError, FormatError, LedgerError, MissingFileError
 from specprod.files.opening import open_table
 from specprod.files.tables import TableReader
+from specprod.files.unpacking import Fingerprint
 from specprod.loading.again import slices_of_files
 from specprod.loading.interfaces import Ledger
 from specprod.loading.known import Parents, keys_of_files
@@ -111,6 +111,7 @@ class _Table:
         self.changed = [load for load in self._loads if ledger.changed(load)]
         self._sizes: dict[FileLoad, int] = {}
         self._pieces: dict[FileLoad, Piece] = {}
+        self._fingerprints: dict[FileLoad, Fingerprint] = {}
         self._keys = ""
 
     def prepare(self, retries: Retries) -> None:
@@ -132,7 +133,10 @@ class _Table:
             with open_table(load.path, load.hdu) as reader:
                 self._sizes[load] = reader.nrows if load in self.changed else self._ledger.ranges(load)[-1][1]
                 # Outside of the transaction: there may be one writer.
-                self._ledger.announce(load, reader.nrows)
+                self._ledger.announce(load, reader)
+                self._fingerprints[load] = reader.fingerprint
+                if load in self.changed:
+                    reader.check_header()
         logger.info("%s: reloaded, %d files are read", self._table.name, len(self._sizes))
 
     @contextlib.contextmanager
@@ -158,9 +162,13 @@ class _Table:
         return None if rejects is None else self._pieces[load].rejects
 
     def _sum(self, load: FileLoad, reader: TableReader) -> None:
-        """Compute the checksum of a file while it is open."""
+        """Compute the checksum of a file while it is open, and make sure that it is what it says, and what it was."""
         piece = self._pieces[load]
-        piece.checksum = add(reader.checksum(piece.first, piece.last))
+        piece.checksum = reader.checksum(piece.first, piece.last)
+        if load in self.changed and not reader.has_heap:
+            reader.check_data(piece.checksum)
+        if reader.changed() is not None or reader.fingerprint != self._fingerprints[load]:
+            raise FormatError("was changed while it was read", file=load.path, hdu=reader.hdu)
 
     def remove_gone(self, connection: Connection) -> None:
         """Remove the rows that no file has."""
