@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from specprod.cli.group import NamedGroup
 from specprod.cli.logs import start_log
-from specprod.cli.names import NamedGroup, Names, specprod_option
+from specprod.cli.names import Names, specprod_option
 from specprod.cli.options import (
     DatabaseOptions,
     config_option,

@@ -9,13 +9,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 import click
-from click.shell_completion import shell_complete
 
-from specprod.cli.names import NamedGroup
+from specprod.cli.group import NamedGroup
 from specprod.cli.process import Terminated, discard_output, flush_output, prepare_process, show_any_name, terminable
 
 # Name of the subcommand, where it lives (imported only when it is asked for, so that --help stays fast), and its line
@@ -116,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _of_output(error: OSError) -> bool:
     """Whether it is what we print that could not be written, and not a file."""
+    import traceback
+
     printing = (click.echo.__code__, flush_output.__code__)
     return any(frame.f_code in printing for frame, _ in traceback.walk_tb(error.__traceback__))
 
@@ -123,6 +123,8 @@ def _of_output(error: OSError) -> bool:
 def _run(words: list[str]) -> int:
     """Run the command, as click's own `main` would, but leave all errors to us."""
     if instruction := os.environ.get(COMPLETION):
+        from click.shell_completion import shell_complete
+
         return shell_complete(command, {}, "specprod-load", COMPLETION, instruction)
     try:
         with command.make_context("specprod-load", list(words), obj=words) as context:

@@ -1,4 +1,4 @@
-"""Names that a person types: what is near one that does not exist, and what can complete one."""
+"""Names that a person types as options: what is near one that does not exist, and what can complete one."""
 
 from __future__ import annotations
 
@@ -12,21 +12,7 @@ from click.shell_completion import CompletionItem
 from specprod.errors import ConfigurationError, did_you_mean
 from specprod.stages import STAGE_NAMES
 
-__all__ = ["NamedGroup", "Names", "Production", "specprod_option", "stage_option"]
-
-
-class NamedGroup(click.Group):
-    """A group that says which of its commands is nearest to one that it does not have."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the first word names."""
-        name = args[0]
-        if self.get_command(ctx, name) is None and not ctx.resilient_parsing and not name.startswith("-"):
-            hint = did_you_mean(name, self.list_commands(ctx))
-            ctx.fail(f"No such command {name!r}{hint or '.'}")
-        return super().resolve_command(ctx, args)
+__all__ = ["Names", "Production", "specprod_option", "stage_option"]
 
 
 class Names(click.Choice[str]):

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import io
+import logging
 import os
 import signal
 import sys
@@ -55,14 +56,20 @@ def terminable() -> Iterator[None]:
         yield
         return
 
+    # If it comes while a connection is given back, SQLAlchemy says so with a traceback before it raises it.
+    pool = logging.getLogger("sqlalchemy.pool")
+    level = pool.level
+
     def end(_: int, __: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        pool.setLevel(logging.CRITICAL)
         raise Terminated
 
     signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
+        pool.setLevel(level)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
