@@ -19,6 +19,7 @@ from specprod.model import Photometry, Target
 from specprod.survey.bricks import NORTH, brickid, brickname
 from specprod.survey.identifiers import decode_targetid
 from specprod.tiles.merging import file_columns, merged
+from specprod.tiles.sky import pixels
 from specprod.tiles.sources import PhotometrySource, Wanted
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ class SurveyCatalogues(PhotometrySource):
             raise MissingColumnError(
                 "the header of a catalogue split by pixel must say how", file=first, column="FILENSID"
             )
-        pixels = {pixel for table in users for pixel in _pixels(table, int(nside))}
-        return [path for pixel, path in sorted(by_pixel.items()) if pixel in pixels]
+        wanted = np.unique(np.concatenate([pixels(table["RA"], table["DEC"], int(nside)) for table in users])).tolist()
+        return [by_pixel[pixel] for pixel in wanted if pixel in by_pixel]
 
     # ---- Tractor
 
@@ -236,12 +237,3 @@ def _rows_by_position(chunk: Chunk, ra: npt.NDArray[np.float64], dec: npt.NDArra
     reach = 2 * np.sin(np.radians(MATCH_RADIUS / 3600) / 2)
     distance, nearest = cKDTree(_unit_vectors(sources["RA"], sources["DEC"])).query(_unit_vectors(ra, dec))
     return np.where(distance <= reach, primary[nearest], -1)
-
-
-def _pixels(table: Table, nside: int) -> list[int]:
-    """HEALPix pixels, nested, in which targets are."""
-    from astropy import units
-    from astropy_healpix import lonlat_to_healpix
-
-    ra, dec = (np.asarray(table[name]) * units.deg for name in ("RA", "DEC"))
-    return [int(pixel) for pixel in np.unique(lonlat_to_healpix(ra, dec, nside, order="nested"))]

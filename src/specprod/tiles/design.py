@@ -11,10 +11,9 @@ import numpy as np
 
 from specprod.errors import InputError, MissingColumnError
 from specprod.files.fits import read_header
-from specprod.files.opening import open_table
 from specprod.files.tables import Chunk
 from specprod.files.unpacking import unpacked
-from specprod.survey.identifiers import is_sky
+from specprod.tiles.sky import without_sky
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -63,19 +62,12 @@ def read_design(tree: ProductionTree, tileid: int) -> TileDesign:
         try:
             header = read_header(plain)
             assigned, reached, targets = (
-                _not_sky(plain, hdu) for hdu in ("FIBERASSIGN", "POTENTIAL_ASSIGNMENTS", "TARGETS")
+                without_sky(plain, hdu) for hdu in ("FIBERASSIGN", "POTENTIAL_ASSIGNMENTS", "TARGETS")
             )
             return TileDesign(tileid, path, header, _positions([targets, assigned]), assigned, reached)
         except InputError as error:
             error.file = str(path)
             raise
-
-
-def _not_sky(path: Path, hdu: str) -> Chunk:
-    with open_table(path, hdu) as reader:
-        reader.require("TARGETID")
-        chunk = reader.view()
-        return chunk.take(np.flatnonzero(~is_sky(chunk["TARGETID"])))
 
 
 def _positions(chunks: Sequence[Chunk]) -> Table:

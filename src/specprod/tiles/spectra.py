@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from specprod.errors import FormatError, MissingColumnError
 from specprod.files.opening import open_table
-from specprod.files.tables import Chunk
 from specprod.model import Ztile
-from specprod.survey.identifiers import is_sky
 from specprod.tiles.merging import file_columns, merged
+from specprod.tiles.sky import without_sky
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -61,7 +60,7 @@ def petal_columns(path: Path, lastnight: int) -> dict[str, Array]:
     FormatError
         If the rows of its HDUs are not those of the same spectra.
     """
-    tables = [_spectra(path, hdu) for hdu in _TABLES]
+    tables = [without_sky(path, hdu) for hdu in _TABLES]
     targetid = tables[0]["TARGETID"].astype(np.int64)
     wanted = {name for names, *_ in file_columns(Ztile) for name in names} | set(_POSITION)
     columns: dict[str, Array] = {}
@@ -81,14 +80,6 @@ def petal_columns(path: Path, lastnight: int) -> dict[str, Array]:
     if absent:
         raise MissingColumnError(f"table ztile needs {', '.join(absent)}", file=path, column=absent[0])
     return columns
-
-
-def _spectra(path: Path, hdu: tuple[str, ...]) -> Chunk:
-    """Rows of an HDU that are not sky."""
-    with open_table(path, hdu) as reader:
-        reader.require("TARGETID")
-        chunk = reader.view()
-        return chunk.take(np.flatnonzero(~is_sky(chunk["TARGETID"])))
 
 
 def _same_rows(path: Path, hdu: tuple[str, ...], found: Array, expected: Array) -> Array:
