@@ -66,8 +66,8 @@ def _fault_tiles(blocks: int) -> list[Tile]:
         era, nights = (59110, 280) if place >= BLOCK - 16 else (60100 if place >= BLOCK - 32 else 59400, 400)
         tile = Tile(
             index, 0, 100000 + index, survey, program, faprgrm, faflavor, goaltime,
-            round((index + 1) * 137.50776405 % 360, 3), round(-15.0 + index * 61.8034 % 80, 3), era + 7 * index % nights,
-            0, 0, 0, 0,
+            round((index + 1) * 137.50776405 % 360, 3), round(-15.0 + index * 61.8034 % 80, 3),
+            era + 7 * index % nights, 0, 0, 0, 0,
         )  # fmt: skip
         tiles.append(tile)
     first = BLOCK - 16
