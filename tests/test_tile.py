@@ -114,11 +114,9 @@ def test_any_order_equals_all_at_once(tree: Path, database_target: str, referenc
     assert load(tree, database_target, 602) == 0
     with connect(database_target) as database:
         for number, order in enumerate(itertools.permutations(TILES)):
-            if number % 4:
-                continue
             empty_again(database_target)
             # One by one, as nights would have it; or two by two, or all in one call.
-            size = (1, 2, 4)[number // 4 % 3]
+            size = (1, 2, 4)[number % 3]
             for start in range(0, 4, size):
                 done = list(load_tiles(database, production, order[start : start + size]))
                 assert [item.state for item in done] == ["loaded"] * size

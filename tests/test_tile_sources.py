@@ -13,7 +13,7 @@ from astropy.table import Table
 
 from specprod import tile as tile_functions
 from specprod.configuration import load_configuration
-from specprod.errors import FormatError, InputError, MissingColumnError, MissingFileError
+from specprod.errors import FormatError, InputError, MissingColumnError
 from specprod.files.opening import open_table
 from specprod.files.tree import ProductionTree
 from specprod.model import Photometry, Tile, Ztile
@@ -123,7 +123,7 @@ def test_north_and_south(tree: Path, tmp_path: Path) -> None:
     ):
         for half in halves:
             source["RELEASE"], source["RA"], source["DEC"] = 9011 if half == "north" else 9010, ra, dec
-            source["OBJID"] = 5
+            source["OBJID"], source["BRICKID"] = 5, brickid([ra], [dec])
             source["FLUX_R"] = 9011 if half == "north" else 9010
             write_brick(tmp_path, half, ra, dec, source)
         targetid = int(encode_targetid(release=8888, brickid=1, objid=place))
@@ -144,6 +144,7 @@ def test_numbers_that_are_not_rows(tree: Path, tmp_path: Path) -> None:
     number = int(brickid([150.1], [2.1])[0])
     table["OBJID"] = [5, 3, 0, 9, 70, 1]
     table["FLUX_R"] = table["OBJID"]
+    table["RELEASE"], table["BRICKID"], table["BRICK_PRIMARY"] = 9010, number, False
     write_brick(tmp_path, "south", 150.1, 2.1, table)
     ids = [int(encode_targetid(release=9010, brickid=number, objid=objid)) for objid in (0, 1, 3, 9, 70, 4)]
     targets = Table({"TARGETID": ids, "RA": [150.1] * 6, "DEC": [2.1] * 6})
@@ -151,14 +152,6 @@ def test_numbers_that_are_not_rows(tree: Path, tmp_path: Path) -> None:
     assert dict(zip(found["TARGETID"].tolist(), found["FLUX_R"].tolist(), strict=True)) == dict(
         zip(ids[:5], (0, 1, 3, 9, 70), strict=True)
     )
-
-
-def test_a_brick_that_a_targetid_names_must_be_there(tmp_path: Path) -> None:
-    targetid = int(encode_targetid(release=9011, brickid=607466, objid=3))
-    with pytest.raises(MissingFileError, match=r"tractor-1054p567\.fits"):
-        photometry_source(production(tmp_path), "catalogues").tractor(
-            Table({"TARGETID": [targetid], "RA": [105.4], "DEC": [56.7]})
-        )
 
 
 # ---- spectra
@@ -292,16 +285,6 @@ def test_steps_in_the_documented_order(tree: Path, database_target: str) -> None
     stepwise = {table: rows(database_target, table) for table in ("photometry", "target", "fiberassign", "potential")}
     assert load(tree, database_target, tileids[1]) == 0
     assert {table: rows(database_target, table) for table in stepwise} == stepwise
-
-
-def test_a_target_that_is_in_no_catalogue(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = Path(shutil.copytree(tree, tmp_path / "tree"))
-    tileid = sorted(int(path.name) for path in (production(root).redux / "tiles/cumulative").iterdir())[0]
-    for path in root.rglob("targets-*secondary.fits"):
-        path.unlink()
-    assert load(root, str(tmp_path / "specprod.db"), tileid, "--source", "catalogues") == 1
-    line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "are in no catalogue of targets that there is, for example TARGETID" in line
 
 
 def test_a_view_reads_what_the_reader_reads(tree: Path) -> None:
