@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import threading
@@ -102,30 +101,6 @@ def test_equals_the_load_of_the_production(tree: Path, tmp_path: Path, source: s
 def test_two_kinds_of_source_give_the_same(tree: Path, database_target: str, reference: dict[str, Any]) -> None:
     assert load(tree, database_target, *TILES, "--source", "catalogues") == 0
     assert content(database_target) == reference[kind(database_target)]
-
-
-def test_any_order_equals_all_at_once(tree: Path, database_target: str, reference: dict[str, Any]) -> None:
-    from specprod.configuration import load_configuration
-    from specprod.files.tree import ProductionTree
-    from specprod.tile import load_tiles
-
-    expected = reference[kind(database_target)]
-    production = ProductionTree(tree, load_configuration(environ={}).production("sample"))
-    assert load(tree, database_target, 602) == 0
-    with connect(database_target) as database:
-        for number, order in enumerate(itertools.permutations(TILES)):
-            empty_again(database_target)
-            # One by one, as nights would have it; or two by two, or all in one call.
-            size = (1, 2, 4)[number % 3]
-            for start in range(0, 4, size):
-                done = list(load_tiles(database, production, order[start : start + size]))
-                assert [item.state for item in done] == ["loaded"] * size
-            assert content(database_target) == expected, order
-            if number % 12 == 0:
-                assert {item.state for item in load_tiles(database, production, order, update=True)} == {"updated"}
-                assert content(database_target) == expected
-    assert load(tree, database_target, *TILES) == 0
-    assert content(database_target) == expected
 
 
 def test_shared_targets_have_a_row_for_each_tile(tree: Path, database_target: str) -> None:
