@@ -1,10 +1,13 @@
-"""Time of a tile of the size of the survey's, into databases of several sizes; of ten tiles; of the primary spectra.
+"""Time of a tile of the size of the survey's, into databases of several sizes; of ten tiles, of a night of fifty.
+
+And of the primary spectra. Exit 1 if a tile of the night takes longer than `LIMIT`, or if a catalogue is read more
+often than there are batches of tiles.
 
 The tile has 5,000 fibers, 4,167 of them on targets, and 20,183 targets in some 300 bricks. Databases are filled in
 SQL, so that millions of rows take a minute. Times are wall times of the command, as a process; tables and indexes are
 there.
 
-    python bench/tile.py --database postgresql://postgres@localhost/test [--rows 0 1 5] [--directory DIR]
+    python bench/tile.py --database postgresql://postgres@localhost/test [--rows 0 1 5] [--only night]
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +31,11 @@ from specprod.load import setup_db
 from specprod.model import Fiberassign, Photometry, Potential, Target, Tile, Ztile, table_of
 from specprod.production.job import build_all
 from specprod.tile import update_primary
+from specprod.tiles.catalogues import SurveyCatalogues
 from specprod.tiles.choice import KINDS, photometry_source
 from specprod.tiles.observations import Observations
-from specprod.tiles.preparing import TilePreparation
+from specprod.tiles.preparing import BATCH, TilePreparation
+from specprod.tiles.rows import TileRows
 
 SCHEMA = "bench_tile"
 TARGETS_PER_TILE = 20000
@@ -37,6 +43,8 @@ FILLER_TILE = 900000
 # Above all ids of the tile itself.
 FIRST_ID = "400000000000000000000000000000000000000::numeric"
 FIRST_TARGET = 3 << 60
+#: Tiles of a night, and the seconds that each may take.
+NIGHT, LIMIT = 50, 1.0
 
 
 def fill(database: Database, cls: type[Any], rows: int, values: dict[str, str]) -> None:
@@ -160,6 +168,48 @@ def ten_tiles(url: str, root: Path) -> None:
             )
 
 
+class Counting(SurveyCatalogues):
+    """Counts how often each catalogue of a brick is read."""
+
+    def __init__(self, tree: ProductionTree) -> None:
+        super().__init__(tree)
+        self.reads: Counter[Path] = Counter()
+        self.batches = 0
+
+    def tractor(self, targets: Any) -> Any:
+        before, self.used = self.used, set()
+        found = super().tractor(targets)
+        self.reads.update(self.used)
+        self.batches += 1
+        self.used |= before
+        return found
+
+
+def night(url: str, root: Path) -> bool:
+    """Load a night of tiles that overlap, from both kinds of source; whether all were fast enough."""
+    tileids = tiles_of(root)
+    good = len(tileids) >= NIGHT * 4 // 5
+    with connect(url, schema=SCHEMA) as database:
+        for source in KINDS:
+            fill_all(database, 0)
+            seconds = command(root, url, tileids, source) / len(tileids)
+            update = command(root, url, tileids, source, "--update") / len(tileids)
+            good &= max(seconds, update) <= LIMIT
+            print(
+                f"night of {len(tileids)} tiles, {source}: {seconds:.2f} s a tile, --update {update:.2f} s; "
+                f"at most {LIMIT:.2f} s",
+                flush=True,
+            )
+        fill_all(database, 0)
+        tree = ProductionTree(root, load_configuration(environ={}).production("sample"))
+        counting = Counting(tree)
+        work = TilePreparation(database, tree, Observations(tree), counting, update=False, retries=Retries())
+        assert all(isinstance(rows, TileRows) for _, rows in work.read_all(tileids))
+        most = max(counting.reads.values())
+        print(f"{len(counting.reads)} catalogues of bricks, read at most {most} times in {counting.batches} batches")
+        return good and most <= counting.batches <= -(-len(tileids) // BATCH)
+
+
 def primary(url: str, rows: int) -> None:
     with connect(url, schema=SCHEMA) as database:
         setup_db(database=database, overwrite=True)
@@ -204,19 +254,26 @@ def main() -> int:
     parser.add_argument("--rows", type=int, nargs="+", default=[0, 1, 5], help="millions of targets that are there")
     parser.add_argument("--spectra", type=int, default=2_000_000, help="spectra for the primary columns")
     parser.add_argument("--directory", type=Path, help="keep the samples here (3 GB)")
+    parser.add_argument("--only", choices=["primary", "ten", "night", "one"], help="one of the cases")
     arguments = parser.parse_args()
+    good = True
     with tempfile.TemporaryDirectory() as temporary:
         directory = arguments.directory or Path(temporary)
         full = ["--assigned", "4167", "--sky-fibers", "833", "--potential", "20183", "--sky-targets", "126955"]
         beyond = ["--brick-sources", "3000", "--catalogue-reach", "2.5"]
         smaller = ["--assigned", "800", "--potential", "2500", "--brick-sources", "300"]
-        one = sample(directory, "nightly", "--tiles", "1", *full, *beyond)
-        primary(arguments.database, arguments.spectra)
-        ten_tiles(arguments.database, sample(directory, "ten", "--tiles", "10", *smaller))
-        one_tile(arguments.database, one, arguments.rows)
+        chosen = (arguments.only,) if arguments.only else ("primary", "ten", "night", "one")
+        if "primary" in chosen:
+            primary(arguments.database, arguments.spectra)
+        if "ten" in chosen:
+            ten_tiles(arguments.database, sample(directory, "ten", "--tiles", "10", *smaller))
+        if "night" in chosen:
+            good = night(arguments.database, sample(directory, "night", "--tiles", str(NIGHT), *smaller))
+        if "one" in chosen:
+            one_tile(arguments.database, sample(directory, "nightly", "--tiles", "1", *full, *beyond), arguments.rows)
     with connect(arguments.database, schema=SCHEMA) as database, database.begin() as connection:
         connection.exec_driver_sql(f"DROP SCHEMA {database.quote(SCHEMA)} CASCADE")
-    return 0
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

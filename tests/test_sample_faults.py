@@ -149,6 +149,23 @@ def test_more_tiles_have_more_faults(tmp_path: Path) -> None:
     assert counts[1] > counts[0] + 200
 
 
+def test_tiles_that_only_the_destination_has_are_older_or_younger(tmp_path: Path) -> None:
+    """In a block of 128 tiles 16 end before the first night of the source, and 16 begin after its last."""
+    small = {"tiles": 1, "targets_per_tile": 10, "potentials_per_tile": 20, "compact": True}
+    write_sample(tmp_path, faults=True, fault_tiles=256, **small)
+    nights = {}
+    for specprod in ("jura", "daily"):
+        found: dict[object, list[int]] = {}
+        for row in tables(tmp_path, specprod)["exposures"].values():
+            found.setdefault(row["TILEID"], []).append(row["NIGHT"])
+        nights[specprod] = found
+    first = min(min(found) for found in nights["jura"].values())
+    last = max(max(found) for found in nights["jura"].values())
+    only = [found for tileid, found in nights["daily"].items() if tileid not in nights["jura"] and tileid >= 80000]
+    assert sum(max(found) < first for found in only) == 32
+    assert sum(min(found) > last for found in only) == 32
+
+
 def test_the_source_cannot_be_the_production(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="jura"):
         write_sample(tmp_path, specprod="jura", faults=True)

@@ -13,10 +13,12 @@ from astropy.table import Table
 
 from specprod import tile as tile_functions
 from specprod.configuration import load_configuration
-from specprod.errors import FormatError, InputError, MissingColumnError, MissingFileError
+from specprod.database.keys import missing_keys
+from specprod.errors import FormatError, InputError, MissingColumnError
 from specprod.files.opening import open_table
 from specprod.files.tree import ProductionTree
-from specprod.model import Photometry, Tile, Ztile
+from specprod.load import setup_db
+from specprod.model import TABLES, Photometry, Ztile
 from specprod.sample import write_sample
 from specprod.survey.bricks import brickid, brickname
 from specprod.survey.identifiers import encode_targetid
@@ -24,7 +26,7 @@ from specprod.tiles.choice import photometry_source
 from specprod.tiles.observations import Observations
 from specprod.tiles.rows import converted
 from specprod.tiles.spectra import petal_columns, read_spectra
-from support.tiles import connect, load, rows
+from support.tiles import connect, content, empty_again, load
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,7 @@ def test_north_and_south(tree: Path, tmp_path: Path) -> None:
     ):
         for half in halves:
             source["RELEASE"], source["RA"], source["DEC"] = 9011 if half == "north" else 9010, ra, dec
-            source["OBJID"] = 5
+            source["OBJID"], source["BRICKID"] = 5, brickid([ra], [dec])
             source["FLUX_R"] = 9011 if half == "north" else 9010
             write_brick(tmp_path, half, ra, dec, source)
         targetid = int(encode_targetid(release=8888, brickid=1, objid=place))
@@ -144,6 +146,7 @@ def test_numbers_that_are_not_rows(tree: Path, tmp_path: Path) -> None:
     number = int(brickid([150.1], [2.1])[0])
     table["OBJID"] = [5, 3, 0, 9, 70, 1]
     table["FLUX_R"] = table["OBJID"]
+    table["RELEASE"], table["BRICKID"], table["BRICK_PRIMARY"] = 9010, number, False
     write_brick(tmp_path, "south", 150.1, 2.1, table)
     ids = [int(encode_targetid(release=9010, brickid=number, objid=objid)) for objid in (0, 1, 3, 9, 70, 4)]
     targets = Table({"TARGETID": ids, "RA": [150.1] * 6, "DEC": [2.1] * 6})
@@ -151,14 +154,6 @@ def test_numbers_that_are_not_rows(tree: Path, tmp_path: Path) -> None:
     assert dict(zip(found["TARGETID"].tolist(), found["FLUX_R"].tolist(), strict=True)) == dict(
         zip(ids[:5], (0, 1, 3, 9, 70), strict=True)
     )
-
-
-def test_a_brick_that_a_targetid_names_must_be_there(tmp_path: Path) -> None:
-    targetid = int(encode_targetid(release=9011, brickid=607466, objid=3))
-    with pytest.raises(MissingFileError, match=r"tractor-1054p567\.fits"):
-        photometry_source(production(tmp_path), "catalogues").tractor(
-            Table({"TARGETID": [targetid], "RA": [105.4], "DEC": [56.7]})
-        )
 
 
 # ---- spectra
@@ -294,56 +289,95 @@ def test_dates_of_exposures_in_the_coadd(tree: Path, tmp_path: Path) -> None:
 
 
 def test_steps_in_the_documented_order(tree: Path, database_target: str) -> None:
+    """After `setup_db`, in a script that calls nothing else; two tiles that share targets."""
     files = production(tree)
     tileids = sorted(int(path.name) for path in (files.redux / "tiles/cumulative").iterdir())
-    assert load(tree, database_target, tileids[0]) == 0
-    with connect(database_target) as database:
-        tile = next(iter(tile_functions.Loaded(Tile, Observations(files).tile(tileids[1]))))
-        with database.session() as session:
-            session.add(tile)
-            session.commit()
-            session.refresh(tile)
-            session.expunge(tile)
-        targets = tile_functions.potential_targets(tile.tileid, tree=files)
-        catalog = tile_functions.potential_photometry(tile, targets, database=database)
-        assert 0 < len(catalog) < len(targets)
-        targets["SURVEY"], targets["PROGRAM"] = tile.survey, tile.program
-        everything = tile_functions.targetphot(targets, tree=files)
-        assert sorted(everything["TARGETID"]) == sorted(targets["TARGETID"])
-        tractor = tile_functions.tractorphot(catalog, tree=files)
-        with database.begin() as connection:
-            loaded = tile_functions.load_photometry(tractor, database=database, connection=connection)
-            new = everything[np.isin(everything["TARGETID"], catalog["TARGETID"])]
-            others = tile_functions.load_targetphot(new, loaded, database=database, connection=connection)
-            assert len(loaded) + len(others) == len(catalog)
-            assert loaded[0].targetid == int(tractor["TARGETID"][0])
-            assert {item.targetid for item in others}.isdisjoint(item.targetid for item in loaded)
-            assert len(tile_functions.load_target(everything, database=database, connection=connection)) == len(targets)
-            spectra = tile_functions.load_redshift(tile, tree=files, database=database, connection=connection)
-            assert {item.tileid for item in spectra} == {tile.tileid}
-            fibers, reached = tile_functions.load_fiberassign(
-                tile, tree=files, database=database, connection=connection
-            )
+    postgresql = database_target.startswith("postgresql")
+    database = setup_db(database=connect(database_target)) if postgresql else setup_db(database_target, schema="sample")
+    with database:
+        inserted: set[int] = set()
+        for tileid in tileids:
+            tile = tile_functions.load_observations(tileid, tree=files, database=database)
+            assert tile.tileid == tileid
+            targets = tile_functions.potential_targets(tileid, tree=files)
+            new = tile_functions.potential_photometry(tile, targets, database=database)
+            assert set(new["TARGETID"]) == set(targets["TARGETID"]) - inserted
+            targets["SURVEY"], targets["PROGRAM"] = tile.survey, tile.program
+            selected = tile_functions.targetphot(targets, tree=files)
+            assert sorted(selected["TARGETID"]) == sorted(targets["TARGETID"])
+            # Of all targets, the photometry of those that are new is inserted and returned.
+            everything = tile_functions.tractorphot(targets, tree=files)
+            loaded = tile_functions.load_photometry(everything, database=database)
+            others = tile_functions.load_targetphot(selected, loaded, database=database)
+            there = {item.targetid for item in (*loaded, *others)}
+            assert len(there) == len(loaded) + len(others) == len(new)
+            assert there == set(new["TARGETID"].tolist())
+            assert [item.targetid for item in loaded] == [t for t in everything["TARGETID"] if t not in inserted]
+            inserted |= there
+            assert list(tile_functions.load_photometry(everything, database=database)) == []
+            assert list(tile_functions.load_targetphot(selected, loaded, database=database)) == []
+            assert len(tile_functions.load_target(selected, database=database)) == len(targets)
+            spectra = tile_functions.load_redshift(tile, tree=files, database=database)
+            assert {item.tileid for item in spectra} == {tileid}
+            fibers, reached = tile_functions.load_fiberassign(tile, tree=files, database=database)
             assert {item.targetid for item in fibers} >= {item.targetid for item in spectra}
             assert len(reached) >= len(targets)
         with pytest.raises(ValueError, match="not supported"):
             tile_functions.load_redshift(tile, "pernight", tree=files, database=database)
+        stepwise = content(database_target)
         changes = tile_functions.update_primary(database=database)
         tile_functions.update_q3c(database=database)
-    assert changes["ztile"] == len(rows(database_target, "ztile", "id"))
-    stepwise = {table: rows(database_target, table) for table in ("photometry", "target", "fiberassign", "potential")}
-    assert load(tree, database_target, tileids[1]) == 0
-    assert {table: rows(database_target, table) for table in stepwise} == stepwise
+        with database.connect() as connection:
+            for cls in TABLES:
+                assert missing_keys(database, connection, cls) == []
+    assert changes["ztile"] == len(stepwise["ztile"]) > 0
+    empty_again(database_target)
+    assert load(tree, database_target, *tileids) == 0
+    assert content(database_target) == stepwise
 
 
-def test_a_target_that_is_in_no_catalogue(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = Path(shutil.copytree(tree, tmp_path / "tree"))
-    tileid = sorted(int(path.name) for path in (production(root).redux / "tiles/cumulative").iterdir())[0]
-    for path in root.rglob("targets-*secondary.fits"):
-        path.unlink()
-    assert load(root, str(tmp_path / "specprod.db"), tileid, "--source", "catalogues") == 1
-    line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "are in no catalogue of targets that there is, for example TARGETID" in line
+def test_steps_join_a_transaction(tree: Path, database_target: str) -> None:
+    """What is loaded into a transaction that is rolled back was never there."""
+    files = production(tree)
+    tileid = min(int(path.name) for path in (files.redux / "tiles/cumulative").iterdir())
+    assert load(tree, database_target, tileid) == 0
+    before = content(database_target)
+    empty_again(database_target)
+    with connect(database_target) as database:
+        for end in ("rollback", "commit"):
+            with database.connect() as connection:
+                transaction = connection.begin()
+                joined = {"database": database, "connection": connection}
+                tile = tile_functions.load_observations(tileid, tree=files, **joined)
+                targets = tile_functions.potential_targets(tileid, tree=files)
+                targets["SURVEY"], targets["PROGRAM"] = tile.survey, tile.program
+                selected = tile_functions.targetphot(targets, tree=files)
+                loaded = tile_functions.load_photometry(tile_functions.tractorphot(targets, tree=files), **joined)
+                tile_functions.load_targetphot(selected, loaded, **joined)
+                tile_functions.load_target(selected, **joined)
+                tile_functions.load_redshift(tile, tree=files, **joined)
+                tile_functions.load_fiberassign(tile, tree=files, **joined)
+                getattr(transaction, end)()
+            found = content(database_target)
+            assert found == (before if end == "commit" else {table: [] for table in before})
+
+
+@pytest.mark.parametrize("source", ["production", "catalogues"])
+def test_nothing_of_nothing(tree: Path, sqlite_file: Path, source: str) -> None:
+    files = production(tree)
+    chosen = photometry_source(files, source)
+    nothing = Table({"TARGETID": np.zeros(0, np.int64), "RA": np.zeros(0), "DEC": np.zeros(0)})
+    for name in ("TILEID", "SURVEY", "PROGRAM"):
+        nothing[name] = np.zeros(0, np.int32 if name == "TILEID" else "U4")
+    tractor = tile_functions.tractorphot(nothing, tree=files, source=chosen)
+    selected = tile_functions.targetphot(nothing, tree=files, source=chosen)
+    assert (len(tractor), tractor.colnames) == (len(selected), selected.colnames) == (0, nothing.colnames)
+    assert len(chosen.tractor(nothing)) == 0
+    with setup_db(str(sqlite_file)) as database:
+        loaded = tile_functions.load_photometry(tractor, database=database)
+        assert list(loaded) == []
+        assert list(tile_functions.load_targetphot(selected, loaded, database=database)) == []
+        assert list(tile_functions.load_target(selected, database=database)) == []
 
 
 def test_a_view_reads_what_the_reader_reads(tree: Path) -> None:

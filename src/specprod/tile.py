@@ -1,8 +1,12 @@
 """Loads of single tiles, as a survey observes them, and of tiles again that gained exposures.
 
-A tile is one transaction. `load_tiles` does all; the other functions are its steps, for those who need one of them.
-None keeps a database in a global: each that needs one takes it as the argument ``database``, and joins the transaction
-of a ``connection`` that it is given.
+A tile is one transaction. `load_tiles` does all; the other functions are for those who need one of its steps. It does
+not call them: it reads many tiles together, so that a catalogue is read once for all of them, and it writes a tile at
+once, so that rows that are gone leave in the order of the references. But both are made of the same parts for reading,
+converting and writing, and of a tile that was not there the steps, taken in their order, leave the same rows.
+
+None keeps a database in a global: each that needs one takes it as the argument ``database``, builds keys that are not
+there yet, and commits. Or it joins the transaction of a ``connection`` that it is given; then the keys must be there.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from specprod.tiles.loaded import Loaded
 from specprod.tiles.loading import Record, TileSummary, changed_tiles, load_tiles
 from specprod.tiles.steps import (
     load_fiberassign,
+    load_observations,
     load_photometry,
     load_redshift,
     load_target,
@@ -31,6 +36,7 @@ __all__ = [
     "TileSummary",
     "changed_tiles",
     "load_fiberassign",
+    "load_observations",
     "load_photometry",
     "load_redshift",
     "load_target",

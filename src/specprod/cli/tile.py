@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from specprod.files.tree import ProductionTree
     from specprod.tiles.loading import TileSummary
     from specprod.tiles.observations import Observations
+    from specprod.tiles.sources import PhotometrySource
 
 _COUNTS = ("inserted", "updated", "removed", "unchanged")
 
@@ -47,6 +48,8 @@ class TileOptions:
     tiles_file: Path | None
     exposures_file: Path | None
     source: str | None
+    strict: bool
+    missing_bricks: str
     overwrite: bool
     yes: bool
     public: bool
@@ -58,7 +61,12 @@ class TileOptions:
     epilog="""\b
 Examples, two tiles and what was observed last night:
   specprod-load tile /data/desi 1234 5678 --specprod daily --database daily.db
-  specprod-load tile /data/desi --specprod daily --changed --update --primary"""
+  specprod-load tile /data/desi --specprod daily --changed --update --primary
+
+\b
+No target without a catalogue; and a tile of whose bricks not all are on disk:
+  specprod-load tile /data/desi 1234 --specprod daily --strict
+  specprod-load tile /data/desi 5678 --specprod daily --missing-bricks targeting"""
 )
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("tileids", type=click.IntRange(min=1), nargs=-1, metavar="[TILEID]...")
@@ -75,6 +83,17 @@ Examples, two tiles and what was observed last night:
     "--source",
     type=click.Choice(["production", "catalogues"]),
     help="Photometry from the production's files or the survey's catalogues.  [default: as the production says]",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Fail where a target is in no catalogue.  [default: it has what the fiberassign file says of it]",
+)
+@click.option(
+    "--missing-bricks",
+    type=click.Choice(["fail", "targeting"]),
+    default="fail",
+    help="Where a brick has no Tractor catalogue: fail, or photometry of targeting.  [default: fail]",
 )
 @click.option("--overwrite", is_flag=True, help="Drop what was loaded before, and start anew.")
 @click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
@@ -97,15 +116,18 @@ def tile(options: TileOptions, where: DatabaseOptions) -> int:
     if options.overwrite:
         confirm_overwrite(f"the tables of {where.schema or options.specprod}", options.yes)
 
+    from specprod.files.places import Places
     from specprod.files.tree import ProductionTree
+    from specprod.tiles.choice import photometry_source
     from specprod.tiles.observations import Observations
 
     start = time.monotonic()
-    tree = ProductionTree(options.root, configuration.production(options.specprod))
+    tree = ProductionTree(options.root, configuration.production(options.specprod), Places.of(configuration))
+    photometry = photometry_source(tree, options.source, missing_bricks=options.missing_bricks)
     observations = Observations(tree, options.tiles_file, options.exposures_file)
     with where.open(configuration, options.specprod) as target:
         _prepare(target, tree, configuration, options)
-        summaries, changes = _load(target, tree, observations, configuration, options)
+        summaries, changes = _load(target, tree, observations, photometry, configuration, options)
     for item in summaries:
         if item.error is not None:
             click.echo(f"specprod-load: tile {item.tileid}: {item.error}", err=True)
@@ -147,12 +169,12 @@ def _load(
     target: Database,
     tree: ProductionTree,
     observations: Observations,
+    photometry: PhotometrySource,
     configuration: Configuration,
     options: TileOptions,
 ) -> tuple[list[TileSummary], dict[str, int]]:
     from specprod.loading.execution import opened
     from specprod.production.finish import update_primary, update_q3c
-    from specprod.tiles.choice import photometry_source
     from specprod.tiles.loading import changed_tiles, load_tiles
     from specprod.tiles.selection import select_tiles
 
@@ -168,8 +190,9 @@ def _load(
                 tree,
                 tileids,
                 update=options.update,
+                strict=options.strict,
                 observations=observations,
-                source=photometry_source(tree, options.source),
+                source=photometry,
                 workers=configuration.get("loading.workers"),
                 retries=rule,
                 record=ledger.record_tile,
@@ -195,6 +218,8 @@ def _print(summaries: Sequence[TileSummary], changes: dict[str, int], seconds: f
                 "state": item.state,
                 "seconds": item.seconds,
                 "error": None if item.error is None else str(item.error),
+                "uncatalogued": item.uncatalogued,
+                "missing_bricks": item.missing_bricks,
                 "tables": {name: dataclasses.asdict(counts) for name, counts in item.tables.items()},
             }
             for item in summaries
@@ -212,7 +237,15 @@ def _print(summaries: Sequence[TileSummary], changes: dict[str, int], seconds: f
         print_table(("table", *_COUNTS), [(name, *dataclasses.astuple(counts)) for name, counts in totals.items()])
     for name, count in changes.items():
         click.echo(f"primary spectra of {name}: {count:,} rows changed")
-    click.echo(f"{len(summaries)} tile{'' if len(summaries) == 1 else 's'} in {seconds:.1f} s")
+    click.echo(f"{len(summaries)} tile{'' if len(summaries) == 1 else 's'} in {seconds:.1f} s{_odd(summaries)}")
+
+
+def _odd(summaries: Sequence[TileSummary]) -> str:
+    """Say how many targets and bricks were without a catalogue."""
+    targets, bricks = (sum(getattr(item, name) for item in summaries) for name in ("uncatalogued", "missing_bricks"))
+    words = [f"{targets:,} targets in no catalogue, as in the fiberassign file"] if targets else []
+    words += [f"{bricks:,} bricks without a Tractor catalogue"] if bricks else []
+    return "".join(f"; {text}" for text in words)
 
 
 def _sums(item: TileSummary) -> tuple[int, ...]:

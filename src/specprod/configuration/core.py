@@ -169,6 +169,22 @@ class Configuration:
                 )
         return Production(specprod=name, **values)
 
+    def moved(self) -> dict[str, str]:
+        """Directories and files that headers name, and where they stand now.
+
+        Raises
+        ------
+        ConfigurationError
+            If a rule lacks one of the two.
+        """
+        rules = {}
+        for item, origin in self._items("moved.").items():
+            old, new = (self.get(f"moved.{item}.{word}") for word in ("from", "to"))
+            if not old or not new:
+                raise ConfigurationError(f"moved.{item} lacks {'to' if old else 'from'}; {origin} names it")
+            rules[old] = new
+        return rules
+
     def for_production(self, name: str) -> Configuration:
         """Let the production's own hostname, username and chunksize replace the general ones, in a new configuration.
 
@@ -259,7 +275,7 @@ def load_configuration(path: Path | None = None, *, environ: Mapping[str, str] =
         If a file is absent (but for the user's), cannot be read, or holds an unknown key or a wrong type.
     """
     settings: dict[str, _Setting] = {}
-    for part in ("productions.toml", "sites.toml"):
+    for part in ("productions.toml", "sites.toml", "places.toml"):
         with resources.as_file(resources.files("specprod.configuration") / part) as own:
             settings.update({name: _Setting(value, BUILT_IN, _DEFAULT_RANK) for name, value in read_file(own).items()})
     for rank, file in enumerate(_files(path, environ), start=_DEFAULT_RANK + 1):

@@ -138,6 +138,7 @@ _PLAIN: Final[dict[str, Key]] = {
     "database.schema": Key(TEXT, None, "schema of the tables; that of the production where it is not set"),
     "loading.chunksize": Key(COUNT, CHUNKSIZE, "rows that are loaded at once"),
     "loading.workers": Key(COUNT, 2, "processes or connections that work at once"),
+    "loading.roots": Key(WORDS, (), "directories besides the root in which files that headers name may lie"),
     "roles.collaboration": Key(WORD, "desi", "role that may always read"),
     "roles.public": Key(WORD, "desi_public", "role that may read what is loaded with --public"),
     "retries.attempts": Key(COUNT, ATTEMPTS, "attempts to do what a server refuses or a lost connection ends"),
@@ -190,13 +191,23 @@ PRODUCTION_REPLACES: Final[dict[str, str]] = {
     "chunksize": "loading.chunksize",
 }
 
+# What headers of the survey name, and where it stands now.
+MOVED_FIELDS: Final[dict[str, Key]] = {
+    "from": Key(TEXT, None, "beginning of a name in a header: absolute, or below the root"),
+    "to": Key(TEXT, None, "what takes its place: below the root, or absolute"),
+}
+
 KEYS: Final[dict[str, Key]] = {**_PLAIN, **{f"batch.{field}": key for field, key in SITE_FIELDS.items()}}
 
 # Other names of a key, as other systems write it in their settings.
 ALIASES: Final[dict[str, str]] = {"PIPELINES_PIPELINES_RESULTS_STORAGE": "results.storage"}
 
 # Tables whose items have names of the user's choice, and the fields of an item.
-FAMILIES: Final[dict[str, dict[str, Key]]] = {"productions.": PRODUCTION_FIELDS, "batch.profiles.": SITE_FIELDS}
+FAMILIES: Final[dict[str, dict[str, Key]]] = {
+    "productions.": PRODUCTION_FIELDS,
+    "batch.profiles.": SITE_FIELDS,
+    "moved.": MOVED_FIELDS,
+}
 
 
 def known_names() -> list[str]:

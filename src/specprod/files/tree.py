@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from specprod.configuration import Production
 from specprod.errors import MissingFileError, printable
+from specprod.files.places import Places
 
 __all__ = ["ProductionTree", "RedshiftFile", "relative_name", "with_or_without_gz"]
 
@@ -62,10 +63,13 @@ class ProductionTree:
         What the survey calls ``DESI_ROOT``.
     production : Production
         Its name, and the versions of the data that go with it.
+    places : Places
+        Where the directories are that headers name; by default by the rules that are built in.
     """
 
     root: Path
     production: Production
+    places: Places = field(default_factory=Places)
 
     @property
     def redux(self) -> Path:
@@ -167,12 +171,9 @@ class ProductionTree:
                 return dict(sorted(found.items()))
         raise MissingFileError(f"no redrock-*-{tileid}-thru{lastnight}.fits, nor zbest-*", file=directory)
 
-    def named_in_header(self, text: str) -> Path:
-        """Find the place that a header of the survey names: the literal DESIROOT, or /data, stands for the root."""
-        for prefix in ("DESIROOT/", "/data/"):
-            if text.startswith(prefix):
-                return self.root / text.removeprefix(prefix)
-        return Path(text) if text.startswith("/") else self.root / text
+    def named_in_header(self, text: str, key: str) -> Path:
+        """Find the place that a header of the survey names; see `specprod.files.places.Places.find`."""
+        return self.places.find(self.root, text, key)
 
     def tractor(self, hemisphere: str, brickname: str) -> Path:
         """Name of the Tractor catalogue of a brick, north or south; it need not exist."""

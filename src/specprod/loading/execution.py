@@ -148,7 +148,7 @@ def _execution(storage: PipelineStorage, job: Execution) -> Iterator[PipelineExe
     for killed in helpers.end_abandoned(storage, everywhere=not job.shared):
         logger.warning("%s of %s ended without a word: it is recorded as killed", killed.name, killed.started)
     data: dict[str, Any] = {"production": dict(job.production)} if job.production else {}
-    data |= {"root": printable(str(job.root.resolve()))} if job.root else {}
+    data |= {"root": printable(str(job.root.absolute()))} if job.root else {}
     with helpers.pipeline_execution(storage, job.name, job.command, input_data=data) as execution:
         yield execution
 

@@ -62,11 +62,12 @@ def _fault_tiles(blocks: int) -> list[Tile]:
     for index in range(blocks * BLOCK):
         survey, program, faprgrm, faflavor, goaltime, _, _ = PROGRAMS[index % len(PROGRAMS)]
         place = index % BLOCK
-        era = 59110 if place >= BLOCK - 16 else 60100 if place >= BLOCK - 32 else 59400
+        # First night, and the nights over which tiles are spread: those of the source begin at 59400.
+        era, nights = (59110, 280) if place >= BLOCK - 16 else (60100 if place >= BLOCK - 32 else 59400, 400)
         tile = Tile(
             index, 0, 100000 + index, survey, program, faprgrm, faflavor, goaltime,
-            round((index + 1) * 137.50776405 % 360, 3), round(-15.0 + index * 61.8034 % 80, 3), era + 7 * index % 400,
-            0, 0, 0, 0,
+            round((index + 1) * 137.50776405 % 360, 3), round(-15.0 + index * 61.8034 % 80, 3),
+            era + 7 * index % nights, 0, 0, 0, 0,
         )  # fmt: skip
         tiles.append(tile)
     first = BLOCK - 16

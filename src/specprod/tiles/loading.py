@@ -56,6 +56,10 @@ class TileSummary:
         Time of its transaction.
     error : SpecprodError or None
         Why it failed; nothing of it is in the database that was not there before.
+    uncatalogued : int
+        Targets that are in no catalogue, and have what the fiberassign file says of them.
+    missing_bricks : int
+        Absent catalogues of bricks without which its photometry was read.
     """
 
     tileid: int
@@ -63,6 +67,8 @@ class TileSummary:
     tables: dict[str, TableCounts] = field(default_factory=dict)
     seconds: float = 0.0
     error: SpecprodError | None = None
+    uncatalogued: int = 0
+    missing_bricks: int = 0
 
 
 def load_tiles(
@@ -71,6 +77,7 @@ def load_tiles(
     tileids: Sequence[int],
     *,
     update: bool = False,
+    strict: bool = False,
     observations: Observations | None = None,
     source: PhotometrySource | None = None,
     workers: int = 1,
@@ -90,6 +97,9 @@ def load_tiles(
     tileids : sequence of int
     update : bool
         Load only tile, exposures, frames and redshifts of the tiles whose targets are there and the same.
+    strict : bool
+        Leave out tiles with targets that are in no catalogue. By default such targets have what the fiberassign file
+        says of them: positions, fluxes, bits.
     observations : Observations, optional
         Tiles and exposures files; by default those of the production.
     source : PhotometrySource, optional
@@ -117,6 +127,7 @@ def load_tiles(
         observations or Observations(tree),
         source or photometry_source(tree),
         update=update,
+        strict=strict,
         retries=retries,
     )
     workers = 1 if database.one_writer else workers
@@ -156,7 +167,7 @@ def _load_tile(
     state = "redesigned" if redesigned or rows.redesigned else "loaded" if rows.complete else "updated"
     seconds = time.monotonic() - start
     logger.info("tile %d: %s in %.1f s", rows.tileid, state, seconds)
-    return TileSummary(rows.tileid, state, tables, seconds)
+    return TileSummary(rows.tileid, state, tables, seconds, None, rows.uncatalogued, rows.missing_bricks)
 
 
 def _write_tile(

@@ -58,6 +58,16 @@ class Observations:
         file, hdu = files[cls]
         return converted(cls, chunk.take(rows), file=str(file), hdu=hdu, rows=rows)
 
+    def tables(self, tileid: int) -> dict[type[SchemaMixin], Columns]:
+        """Rows of tables tile, exposure and frame of a tile.
+
+        Raises
+        ------
+        InputError
+        """
+        tile, exposures = self.tile(tileid), self.exposures(tileid)
+        return {Tile: tile, Exposure: exposures, Frame: self.frames(exposures["expid"])}
+
     def tile(self, tileid: int) -> Columns:
         """Row of table tile.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,12 @@ import sqlalchemy as sa
 from specprod.database.failures import Retries
 from specprod.database.lookups import unknown_targetids
 from specprod.errors import InputError, MissingColumnError
-from specprod.model import Exposure, Fiberassign, Frame, Photometry, Potential, SchemaMixin, Target, Tile, Ztile
+from specprod.model import Fiberassign, Photometry, SchemaMixin, Target, Tile, Ztile
 from specprod.model.converting import Columns
-from specprod.tiles.design import TileDesign, read_design
+from specprod.tiles.columns import assignment_columns, photometry_columns, redshift_columns, target_columns
+from specprod.tiles.design import TileDesign, completed, read_design
 from specprod.tiles.observations import Observations
-from specprod.tiles.rows import TileRows, converted, joined
+from specprod.tiles.rows import TileRows
 from specprod.tiles.sources import PhotometrySource, Wanted
 from specprod.tiles.spectra import read_spectra
 
@@ -27,31 +29,12 @@ if TYPE_CHECKING:
     from specprod.database.connection import Database
     from specprod.files.tree import ProductionTree
 
-__all__ = ["BATCH", "TilePreparation", "photometry_columns"]
+__all__ = ["BATCH", "TilePreparation"]
 
 logger = logging.getLogger(__name__)
 
 #: Tiles that are read together, so that a catalogue is read once for all of them. Each takes some 50 MB of memory.
 BATCH = 24
-
-
-def photometry_columns(tractor: Table, targeting: Table | None, what: str) -> Columns:
-    """Make rows of table photometry: those of Tractor, and of targeting for the TARGETIDs that it does not have.
-
-    Parameters
-    ----------
-    tractor : astropy.table.Table
-        Perhaps without rows, and then perhaps without columns.
-    targeting : astropy.table.Table or None
-    what : str
-        What this is, for messages.
-    """
-    parts = [converted(Photometry, tractor, file=f"Tractor photometry of {what}")] if len(tractor) else []
-    if targeting is not None:
-        matched = np.asarray(tractor["TARGETID"]) if len(tractor) else np.zeros(0, dtype=np.int64)
-        rest = targeting[~np.isin(np.asarray(targeting["TARGETID"]), matched)]
-        parts += [converted(Photometry, rest, file=f"targeting photometry of {what}")] if len(rest) else []
-    return joined(*parts) if parts else {}
 
 
 class TilePreparation:
@@ -66,6 +49,8 @@ class TilePreparation:
     source : PhotometrySource
     update : bool
         Whether tiles whose targets are in the database bring only their observations and spectra.
+    strict : bool
+        Whether a target that is in no catalogue is an error.
     retries : Retries
     """
 
@@ -77,6 +62,7 @@ class TilePreparation:
         source: PhotometrySource,
         *,
         update: bool,
+        strict: bool = False,
         retries: Retries,
     ) -> None:
         self.database = database
@@ -84,6 +70,7 @@ class TilePreparation:
         self.observations = observations
         self.source = source
         self.update = update
+        self.strict = strict
         self.retries = retries
 
     def read_all(self, tileids: Sequence[int]) -> Iterator[tuple[int, TileRows | InputError]]:
@@ -115,8 +102,9 @@ class TilePreparation:
         for rows in observed:
             try:
                 if rows.complete:
-                    self._add_design(rows, designs[rows.tileid], *photometry)
-                yield rows.tileid, rows
+                    yield rows.tileid, self._with_design(rows, designs[rows.tileid], *photometry)
+                else:
+                    yield rows.tileid, rows
             except InputError as error:
                 yield rows.tileid, error
 
@@ -129,19 +117,14 @@ class TilePreparation:
         ------
         InputError
         """
-        tile = self.observations.tile(tileid)
-        exposures = self.observations.exposures(tileid)
+        tables = self.observations.tables(tileid)
+        tile = tables[Tile]
         lastnight = int(tile["lastnight"][0])
         files = self.tree.spectra(tileid, lastnight)
         spectra = read_spectra(files, lastnight)
-        given = {"survey": _text(tile["survey"]), "program": _text(tile["program"]), "tileid": tileid}
-        what = f"redshifts of tile {tileid}"
-        tables: dict[type[SchemaMixin], Columns] = {
-            Tile: tile,
-            Exposure: exposures,
-            Frame: self.observations.frames(exposures["expid"]),
-            Ztile: converted(Ztile, spectra, given | {"spgrp": "cumulative"}, file=what),
-        }
+        tables[Ztile] = redshift_columns(
+            spectra, tileid=tileid, survey=_text(tile["survey"]), program=_text(tile["program"])
+        )
         complete, redesigned = True, False
         if self.update:
             assigned = self.assigned(tileid)
@@ -166,16 +149,7 @@ class TilePreparation:
 
     def _photometry(self, tiles: Sequence[tuple[TileRows, TileDesign]]) -> tuple[dict[int, Table], Table, Any]:
         """Read the photometry of some tiles: by targeting, by Tractor, and which TARGETIDs are new."""
-        wanted = [
-            Wanted(
-                rows.tileid,
-                _text(rows.tables[Tile]["survey"]),
-                _text(rows.tables[Tile]["program"]),
-                design.header,
-                design.targets,
-            )
-            for rows, design in tiles
-        ]
+        wanted = [_wanted(rows, design) for rows, design in tiles]
         targeting = self.source.targeting(wanted) if wanted else {}
         new, targets = self._new_targets([item.targets for item in wanted])
         return targeting, self.source.tractor(targets) if new.size else targets[:0], new
@@ -198,38 +172,41 @@ class TilePreparation:
         first = first[np.isin(targetid, new)]
         return new, Table({name: values[first] for name, values in arrays.items()}, copy=False)
 
-    def _add_design(
+    def _with_design(
         self,
         rows: TileRows,
         design: TileDesign,
         targeting: dict[int, Table],
         tractor: Table,
         new: npt.NDArray[np.int64],
-    ) -> None:
+    ) -> TileRows:
         """Add photometry, targets and assignments to the rows of a tile."""
         what = f"tile {rows.tileid}"
-        rows.files.append(design.path)
-        targetid = np.asarray(design.targets["TARGETID"])
-        table = targeting.get(rows.tileid)
-        missing = targetid if table is None else np.setdiff1d(targetid, np.asarray(table["TARGETID"]))
-        if table is None or missing.size:
-            raise InputError(
-                f"{missing.size} of {targetid.size} targets are in no catalogue of targets that there is, for example "
-                f"TARGETID {int(missing[0]) if missing.size else 0}",
-                file=design.path,
-            )
-        mine = np.intersect1d(targetid, new)
+        wanted = _wanted(rows, design)
+        table, uncatalogued = completed(targeting.get(rows.tileid), design, wanted, strict=self.strict)
+        mine = np.intersect1d(np.asarray(design.targets["TARGETID"]), new)
         matched = tractor[np.isin(np.asarray(tractor["TARGETID"]), mine)] if len(tractor) else tractor
         fresh = table[np.isin(np.asarray(table["TARGETID"]), mine)]
-        rows.tables[Photometry] = photometry_columns(matched, fresh, what)
-        survey = _text(rows.tables[Tile]["survey"])
-        given = {"tileid": rows.tileid}
-        rows.tables[Target] = converted(Target, table, given | {"survey": survey}, file=f"targets of {what}")
-        for cls, chunk, hdu in (
-            (Fiberassign, design.fiberassign, "FIBERASSIGN"),
-            (Potential, design.potential, "POTENTIAL_ASSIGNMENTS"),
-        ):
-            rows.tables[cls] = converted(cls, chunk, given, file=str(design.path), hdu=hdu, rows=chunk.rows)
+        absent = self.source.absent_bricks(design.targets[np.isin(np.asarray(design.targets["TARGETID"]), mine)])
+        for path in absent:
+            logger.warning("%s: %s goes on without this catalogue, which is not there", path, what)
+        tables: dict[type[SchemaMixin], Columns] = {
+            Photometry: photometry_columns(matched, fresh, what),
+            Target: target_columns(table, what, survey=wanted.survey, tileid=rows.tileid),
+            **assignment_columns(design),
+        }
+        return replace(
+            rows,
+            tables=rows.tables | tables,
+            files=[*rows.files, design.path],
+            uncatalogued=uncatalogued,
+            missing_bricks=len(absent),
+        )
+
+
+def _wanted(rows: TileRows, design: TileDesign) -> Wanted:
+    """Name the targets of a tile to a source of photometry."""
+    return design.wanted(_text(rows.tables[Tile]["survey"]), _text(rows.tables[Tile]["program"]))
 
 
 def _text(values: npt.NDArray[np.bytes_]) -> str:

@@ -33,6 +33,10 @@ class TileRows:
         Whether the spectra told that the tile has other targets than those in the database.
     files : list of pathlib.Path
         Files of the tile itself: of its spectra and its fiber assignment.
+    uncatalogued : int
+        Targets that are in no catalogue.
+    missing_bricks : int
+        Absent catalogues of bricks without which its photometry was read.
     """
 
     tileid: int
@@ -40,6 +44,8 @@ class TileRows:
     complete: bool = True
     redesigned: bool = False
     files: list[Path] = field(default_factory=list)
+    uncatalogued: int = 0
+    missing_bricks: int = 0
 
 
 @dataclass(frozen=True)

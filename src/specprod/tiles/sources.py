@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
     from specprod.files.tree import ProductionTree
 
-__all__ = ["PhotometrySource", "Wanted"]
+__all__ = ["PhotometrySource", "Wanted", "labelled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,22 @@ class Wanted:
     program: str
     header: Mapping[str, Any]
     targets: Table
+
+
+def labelled(table: Table, wanted: Wanted) -> Table:
+    """Give the rows of a tile its TILEID, SURVEY and PROGRAM, which files of single surveys and programs do not repeat.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        Is changed.
+    wanted : Wanted
+    """
+    for name, value in (("TILEID", wanted.tileid), ("SURVEY", wanted.survey), ("PROGRAM", wanted.program)):
+        # A new column: in one that is there, text would be cut to its width.
+        table.remove_columns([name] if name in table.colnames else [])
+        table[name] = np.full(len(table), value)
+    return table
 
 
 class PhotometrySource(ABC):
@@ -85,3 +104,18 @@ class PhotometrySource(ABC):
         ------
         InputError
         """
+
+    def absent_bricks(self, targets: Table) -> list[Path]:
+        """List the catalogues of bricks that TARGETIDs name and that are absent, if this source goes on without them.
+
+        Parameters
+        ----------
+        targets : astropy.table.Table
+            TARGETID.
+
+        Returns
+        -------
+        list of pathlib.Path
+            None of a source that has no bricks.
+        """
+        return []

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from specprod.errors import FormatError, MissingColumnError
 from specprod.files.opening import open_table
-from specprod.files.tables import Chunk, TableReader
+from specprod.files.tables import TableReader
 from specprod.files.unpacking import Unpacker
 from specprod.model import Ztile
-from specprod.survey.identifiers import is_sky
 from specprod.tiles.merging import file_columns, merged
+from specprod.tiles.sky import without_sky
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -65,7 +65,7 @@ def petal_columns(path: Path, lastnight: int) -> dict[str, Array]:
         If the rows of its HDUs are not those of the same spectra.
     """
     with Unpacker() as unpacker:
-        tables = [_spectra(path, hdu, unpacker) for hdu in _TABLES]
+        tables = [without_sky(path, hdu, unpacker) for hdu in _TABLES]
         exposures = open_table(path, "EXP_FIBERMAP", unpacker=unpacker)
     targetid = tables[0].integers("TARGETID")
     wanted = {name for names, *_ in file_columns(Ztile) for name in names} | {*_POSITION, _FIBER}
@@ -82,13 +82,6 @@ def petal_columns(path: Path, lastnight: int) -> dict[str, Array]:
     if absent:
         raise MissingColumnError(f"table ztile needs {', '.join(absent)}", file=path, column=absent[0])
     return columns
-
-
-def _spectra(path: Path, hdu: tuple[str, ...], unpacker: Unpacker) -> Chunk:
-    """Rows of an HDU that are not sky."""
-    with open_table(path, hdu, unpacker=unpacker) as reader:
-        chunk = reader.view()
-        return chunk.take(np.flatnonzero(~is_sky(chunk.integers("TARGETID"))))
 
 
 def _same_rows(path: Path, hdu: tuple[str, ...], found: Array, expected: Array) -> Array:

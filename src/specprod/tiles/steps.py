@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import sqlalchemy as sa
 
 from specprod.database.failures import translated
+from specprod.database.keys import missing_keys
 from specprod.database.lookups import unknown_targetids
-from specprod.files.fits import read_header
+from specprod.database.schema import existing_tables
 from specprod.model import Fiberassign, Photometry, Potential, Target, Tile, Ztile
 from specprod.model.base import TableLike
+from specprod.production.job import build_all
 from specprod.tiles.choice import photometry_source
-from specprod.tiles.design import read_design
+from specprod.tiles.columns import assignment_columns, photometry_columns, redshift_columns, target_columns
+from specprod.tiles.design import completed, read_design
 from specprod.tiles.loaded import Loaded
-from specprod.tiles.preparing import photometry_columns
-from specprod.tiles.rows import converted
-from specprod.tiles.sources import PhotometrySource, Wanted
+from specprod.tiles.observations import Observations
+from specprod.tiles.rows import TileRows
+from specprod.tiles.sources import PhotometrySource
 from specprod.tiles.spectra import read_spectra
-from specprod.tiles.writing import insert_new, upsert
+from specprod.tiles.writing import insert_photometry, upsert, write_tile
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "load_fiberassign",
+    "load_observations",
     "load_photometry",
     "load_redshift",
     "load_target",
@@ -44,13 +49,52 @@ __all__ = [
 
 @contextlib.contextmanager
 def _transaction(database: Database, connection: sa.Connection | None) -> Iterator[sa.Connection]:
-    """Join the transaction of a connection, or begin one."""
+    """Join the transaction of a connection, or begin one in a database that has its keys."""
     with translated():
         if connection is not None:
             yield connection
-        else:
-            with database.begin() as own:
-                yield own
+            return
+        with database.connect() as asking:
+            missing = any(missing_keys(database, asking, cls) for cls in existing_tables(database, asking))
+        if missing:
+            # After `setup_db` alone: rows are told apart by keys, and those refer to each other by references.
+            build_all(database)
+        with database.begin() as own:
+            yield own
+
+
+def load_observations(
+    tileid: int,
+    *,
+    tree: ProductionTree,
+    database: Database,
+    connection: sa.Connection | None = None,
+    observations: Observations | None = None,
+) -> Tile:
+    """Load a tile, its exposures and their frames; rows that are there are updated, those that are gone removed.
+
+    Parameters
+    ----------
+    tileid : int
+    tree : ProductionTree
+    database : Database
+    connection : sqlalchemy.Connection, optional
+    observations : Observations, optional
+        Tiles and exposures files; by default those of the production.
+
+    Returns
+    -------
+    Tile
+
+    Raises
+    ------
+    InputError, DatabaseError
+    """
+    tables = (observations or Observations(tree)).tables(tileid)
+    with _transaction(database, connection) as own:
+        write_tile(database, own, TileRows(tileid, tables, complete=False))
+    (tile,) = Loaded(Tile, tables[Tile])
+    return tile
 
 
 def potential_targets(tileid: int, *, tree: ProductionTree) -> Table:
@@ -112,7 +156,7 @@ def targetphot(catalog: Table, *, tree: ProductionTree, source: PhotometrySource
     Returns
     -------
     astropy.table.Table
-        Targets that are in no file are left out.
+        Targets that are in no catalogue have what the fiberassign file says of them.
 
     Raises
     ------
@@ -120,14 +164,17 @@ def targetphot(catalog: Table, *, tree: ProductionTree, source: PhotometrySource
     """
     from astropy.table import vstack
 
+    if not len(catalog):
+        return catalog[:0]
     tileids = np.asarray(catalog["TILEID"])
-    wanted = []
-    for tileid in np.unique(tileids).tolist():
+    designs = {tileid: read_design(tree, tileid) for tileid in np.unique(tileids).tolist()}
+    wanted = {}
+    for tileid, design in designs.items():
         mine = catalog[tileids == tileid]
-        header = read_header(tree.fiberassign(tileid))
-        wanted.append(Wanted(tileid, str(mine["SURVEY"][0]), str(mine["PROGRAM"][0]), header, mine))
-    found = (source or photometry_source(tree)).targeting(wanted)
-    return vstack(list(found.values()), metadata_conflicts="silent") if found else catalog[:0]
+        wanted[tileid] = replace(design.wanted(str(mine["SURVEY"][0]), str(mine["PROGRAM"][0])), targets=mine)
+    found = (source or photometry_source(tree)).targeting(list(wanted.values()))
+    tables = [completed(found.get(tileid), designs[tileid], item)[0] for tileid, item in wanted.items()]
+    return vstack(tables, metadata_conflicts="silent")
 
 
 def tractorphot(catalog: Table, *, tree: ProductionTree, source: PhotometrySource | None = None) -> Table:
@@ -150,7 +197,10 @@ def tractorphot(catalog: Table, *, tree: ProductionTree, source: PhotometrySourc
     ------
     InputError
     """
-    return (source or photometry_source(tree)).tractor(catalog)
+    if not len(catalog):
+        return catalog[:0]
+    found = (source or photometry_source(tree)).tractor(catalog)
+    return found if len(found) else catalog[:0]
 
 
 def load_photometry(
@@ -168,7 +218,7 @@ def load_photometry(
     Returns
     -------
     Loaded
-        The rows as `Photometry` objects.
+        The rows that were inserted, as `Photometry` objects.
 
     Raises
     ------
@@ -176,8 +226,7 @@ def load_photometry(
     """
     columns = photometry_columns(photometry, None, "targets")
     with _transaction(database, connection) as own:
-        insert_new(database, own, Photometry, columns)
-    return Loaded(Photometry, columns)
+        return Loaded(Photometry, insert_photometry(database, own, columns))
 
 
 def load_targetphot(
@@ -201,7 +250,7 @@ def load_targetphot(
     Returns
     -------
     Loaded
-        The rows as `Photometry` objects.
+        The rows that were inserted, as `Photometry` objects.
 
     Raises
     ------
@@ -214,8 +263,7 @@ def load_targetphot(
     rest = targetphot[~np.isin(np.asarray(targetphot["TARGETID"]), there)]
     columns = photometry_columns(rest[:0], rest, "targets")
     with _transaction(database, connection) as own:
-        insert_new(database, own, Photometry, columns)
-    return Loaded(Photometry, columns)
+        return Loaded(Photometry, insert_photometry(database, own, columns))
 
 
 def load_target(targetphot: Table, *, database: Database, connection: sa.Connection | None = None) -> Loaded[Target]:
@@ -237,7 +285,7 @@ def load_target(targetphot: Table, *, database: Database, connection: sa.Connect
     ------
     InputError, DatabaseError
     """
-    columns = converted(Target, targetphot, file="targets")
+    columns = target_columns(targetphot, "a catalogue")
     with _transaction(database, connection) as own:
         upsert(database, own, Target, columns)
     return Loaded(Target, columns)
@@ -251,7 +299,7 @@ def load_redshift(
     database: Database,
     connection: sa.Connection | None = None,
 ) -> Loaded[Ztile]:
-    """Load redshift data associated with a tile; rows that are there are updated.
+    """Load redshift data associated with a tile; rows that are there are updated, those of former nights removed.
 
     Parameters
     ----------
@@ -277,17 +325,16 @@ def load_redshift(
     if spgrp != "cumulative":
         raise ValueError(f"spgrp {spgrp!r} is not supported, only 'cumulative'")
     spectra = read_spectra(tree.spectra(tile.tileid, tile.lastnight), tile.lastnight)
-    given = {"survey": tile.survey, "program": tile.program, "tileid": tile.tileid, "spgrp": spgrp}
-    columns = converted(Ztile, spectra, given, file=f"redshifts of tile {tile.tileid}")
+    columns = redshift_columns(spectra, tileid=tile.tileid, survey=tile.survey, program=tile.program)
     with _transaction(database, connection) as own:
-        upsert(database, own, Ztile, columns)
+        write_tile(database, own, TileRows(tile.tileid, {Ztile: columns}, complete=False))
     return Loaded(Ztile, columns)
 
 
 def load_fiberassign(
     tile: Tile, *, tree: ProductionTree, database: Database, connection: sa.Connection | None = None
 ) -> tuple[Loaded[Fiberassign], Loaded[Potential]]:
-    """Load the fiber assignments and potential assignments of a tile; rows that are there are updated.
+    """Load the fiber assignments and potential assignments of a tile; rows that are there are updated or removed.
 
     Parameters
     ----------
@@ -305,11 +352,7 @@ def load_fiberassign(
     ------
     InputError, DatabaseError
     """
-    design = read_design(tree, tile.tileid)
-    given = {"tileid": tile.tileid}
-    assigned = converted(Fiberassign, design.fiberassign, given, file=str(design.path), hdu="FIBERASSIGN")
-    reached = converted(Potential, design.potential, given, file=str(design.path), hdu="POTENTIAL_ASSIGNMENTS")
+    tables = assignment_columns(read_design(tree, tile.tileid))
     with _transaction(database, connection) as own:
-        upsert(database, own, Fiberassign, assigned)
-        upsert(database, own, Potential, reached)
-    return Loaded(Fiberassign, assigned), Loaded(Potential, reached)
+        write_tile(database, own, TileRows(tile.tileid, tables, complete=False))
+    return Loaded(Fiberassign, tables[Fiberassign]), Loaded(Potential, tables[Potential])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from specprod.database.lookups import unknown_targetids
 from specprod.database.writing import Counts
 from specprod.model import (
     Exposure,
@@ -28,7 +30,7 @@ from specprod.tiles.rows import TableCounts, TileRows
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["insert_new", "upsert", "write_tile"]
+__all__ = ["insert_photometry", "upsert", "write_tile"]
 
 #: The tables of a tile, each after those to which it refers.
 _ORDER: tuple[type[SchemaMixin], ...] = (
@@ -59,9 +61,17 @@ def _write(
     return writer.upsert(connection, prepared, keep)
 
 
-def insert_new(database: Database, connection: Connection, cls: type[SchemaMixin], columns: Columns) -> Counts:
-    """Insert the rows that a table does not have."""
-    return _write(database, connection, cls, columns, update=False)
+def insert_photometry(database: Database, connection: Connection, columns: Columns) -> Columns:
+    """Insert the rows of table photometry whose TARGETIDs it does not have, and return these."""
+    while columns:
+        new = np.isin(columns["targetid"], unknown_targetids(database, connection, columns["targetid"]))
+        fresh = {name: values[new] for name, values in columns.items()}
+        with connection.begin_nested() as savepoint:
+            if _write(database, connection, Photometry, fresh, update=False).inserted == np.count_nonzero(new):
+                return fresh
+            # Another load has committed some of them meanwhile: now they are there.
+            savepoint.rollback()
+    return {}
 
 
 def upsert(database: Database, connection: Connection, cls: type[SchemaMixin], columns: Columns) -> Counts:
