@@ -9,8 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sqlalchemy.dialects import postgresql
 
-from specprod.model import TABLES
-from specprod.model import source_of, table_of
+from specprod.model import TABLES, source_of, table_of
 
 
 class Tables(SphinxDirective):
