@@ -34,7 +34,7 @@ def kind(target: str) -> str:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("storms") / "tree"
-    numbers = {"tiles": 4, "targets_per_tile": 6, "potentials_per_tile": 30, "sky_fibers": 0, "sky_targets": 0}
+    numbers = {"tiles": 4, "targets_per_tile": 4, "potentials_per_tile": 30, "sky_fibers": 0, "sky_targets": 0}
     write_sample(root, **numbers, seed=2, tile_inputs=True, compact=True, compressed=False)
     found = {int(path.name) for path in (root / "spectro/redux/sample/tiles/cumulative").iterdir()}
     assert found == set(TILES)
