@@ -447,11 +447,11 @@ def test_a_record_commits_with_its_tile(tree: Path, database_target: str) -> Non
     execute(database_target, f"CREATE TABLE {schema}journal (tileid integer, potential integer, files integer)")
     calls = []
 
-    def record(connection: Any, tileid: int, counts: Any, files: Any) -> None:
-        calls.append(tileid)
-        values = f"{tileid}, {counts['potential'].inserted}, {len(files)}"
+    def record(connection: Any, rows: Any, counts: Any) -> None:
+        calls.append(rows.tileid)
+        values = f"{rows.tileid}, {counts['potential'].inserted}, {len(rows.files)}"
         connection.exec_driver_sql(f"INSERT INTO {schema}journal VALUES ({values})")
-        if tileid == 21001:
+        if rows.tileid == 21001:
             connection.exec_driver_sql("SELECT * FROM there_is_no_such_table")
 
     with connect(database_target) as database, pytest.raises(DatabaseError, match="there_is_no_such_table"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from astropy.table import Table
 
 from specprod.cli.main import main
 from specprod.database import connect
 from specprod.results.orm import OrmPipelineResultsStorage
+from support.digests import digests
 
 
 def test_tile_in_the_ledger(tmp_path: Path, database_target: str) -> None:
@@ -22,9 +24,88 @@ def test_tile_in_the_ledger(tmp_path: Path, database_target: str) -> None:
         storage = OrmPipelineResultsStorage(database)
         (result,) = storage.get_pipeline_results()
         assert (result.name, result.state) == (f"tile {tileid}", "done")
-        assert any("redrock" in name or "zbest" in name for name in result.input_data["files"])
+        files = {item["file"]: item for item in result.input_data["files"]}
+        assert any("redrock" in name or "zbest" in name for name in files)
+        assert any("fiberassign" in name for name in files)
+        assert {"spectro/redux/daily/tiles-daily.fits", "spectro/redux/daily/exposures-daily.fits"} <= set(files)
+        for name, item in files.items():
+            assert (item["size"], item["mtime_ns"]) == (
+                (root / name).stat().st_size,
+                (root / name).stat().st_mtime_ns,
+            )
         tasks = {item.name: item.input_data for item in storage.get_task_executions(parent_id=result.id)}
         with database.session() as session:
             for table in ("ztile", "target", "potential"):
                 cls = getattr(database.classes, table.capitalize())
                 assert tasks[table]["inserted"] == session.query(cls).count() > 0
+
+
+def test_a_tile_that_failed_is_in_the_ledger(
+    tmp_path: Path, database_target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "tree"
+    assert main(["sample", str(root), "--specprod", "daily", "--tile-inputs", "--tiles", "2", "--assigned", "40"]) == 0
+    tiles = Table.read(root / "spectro/redux/daily/tiles-daily.csv")
+    tileid = int(tiles["TILEID"][tiles["EFFTIME_SPEC"] > 0][0])
+    for path in (root / "spectro/redux/daily/tiles/cumulative" / str(tileid)).rglob("*.fits*"):
+        path.unlink()
+    words = ["tile", str(root), str(tileid), "--specprod", "daily", "--database", database_target, "--schema", "s"]
+    assert main(words) == 1
+    with connect(database_target, schema="s") as database:
+        (result,) = OrmPipelineResultsStorage(database).get_pipeline_results()
+        assert (result.name, result.state) == (f"tile {tileid}", "failed")
+        assert result.message.startswith("MissingFileError: ")
+        assert "no redrock-" in result.message
+        with database.session() as session:
+            assert session.query(database.classes.Tile).count() == 0
+
+
+@pytest.fixture
+def whole_tree(tmp_path: Path) -> Path:
+    """A production whose tiles can be loaded one by one, too."""
+    root = tmp_path / "whole"
+    assert main(["sample", str(root), "--tile-inputs", "--tiles", "2", "--assigned", "40"]) == 0
+    return root
+
+
+def test_run_and_tile_in_one_schema(
+    whole_tree: Path, tmp_path: Path, database_target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run does not meet the rows of tiles half-way, nor a tile those of a run that did not end."""
+    tileid = next(int(path.name) for path in sorted((whole_tree / "spectro/redux/sample/tiles/cumulative").iterdir()))
+    own = ["--specprod", "sample", "--database", database_target, "--schema", "sample", "--quiet"]
+    assert main(["tile", str(whole_tree), str(tileid), *own]) == 0
+    before = digests(database_target)
+    capsys.readouterr()
+    assert main(["run", str(whole_tree), *own]) == 1
+    message = capsys.readouterr().err
+    assert f"tile {tileid} were loaded" in message or f"tile {tileid} was loaded" in message
+    assert digests(database_target) == before
+    assert main(["run", str(whole_tree), *own, "--overwrite", "--yes"]) == 0
+    whole = digests(database_target)
+    # The tile has the same rows, and the run still has nothing left to do.
+    assert main(["tile", str(whole_tree), str(tileid), *own]) == 0
+    assert main(["run", str(whole_tree), *own]) == 0
+    assert {name: count for name, (count, _) in digests(database_target).items()} == {
+        name: count for name, (count, _) in whole.items()
+    }
+
+
+def test_a_tile_waits_for_a_run_that_did_not_end(
+    whole_tree: Path, database_target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = whole_tree
+    catalogue = tree / "spectro/redux/sample/zcatalog/zall-pix-sample.fits"
+    whole = catalogue.read_bytes()
+    catalogue.write_bytes(whole[:-20000])
+    own = ["--specprod", "sample", "--database", database_target, "--schema", "sample", "--quiet"]
+    assert main(["run", str(tree), *own]) == 1
+    tileid = next(int(path.name) for path in sorted((tree / "spectro/redux/sample/tiles/cumulative").iterdir()))
+    before = digests(database_target)
+    capsys.readouterr()
+    assert main(["tile", str(tree), str(tileid), *own]) == 1
+    assert "the last run into" in capsys.readouterr().err
+    assert digests(database_target) == before
+    catalogue.write_bytes(whole)
+    assert main(["run", str(tree), *own]) == 0
+    assert main(["tile", str(tree), str(tileid), *own]) == 0

@@ -151,7 +151,7 @@ def _prepare(target: Database, tree: ProductionTree, configuration: Configuratio
         return
     with target.locked():
         if not options.overwrite:
-            check_production(target, execution("tile", configuration, tree=tree))
+            check_production(target, execution("tile", configuration, tree=tree, after=("run",)))
         setup_db(
             database=target,
             overwrite=options.overwrite,
@@ -179,11 +179,21 @@ def _load(
     from specprod.tiles.selection import select_tiles
 
     rule = retries(configuration)
-    with opened(target, execution("tile", configuration, tree=tree, shared=True), retries=rule) as ledger:
+    with opened(
+        target, execution("tile", configuration, tree=tree, shared=True, after=("run",)), retries=rule
+    ) as ledger:
         tileids: Sequence[int] = options.tileids
         if options.changed:
             chosen = [tileid for tileid, _ in select_tiles(observations.tiles_file)]
             tileids = changed_tiles(target, chosen, observations)
+        records = ledger.tiles(
+            {
+                "source": options.source,
+                "missing_bricks": options.missing_bricks,
+                "tiles_file": None if options.tiles_file is None else str(options.tiles_file.absolute()),
+                "exposures_file": None if options.exposures_file is None else str(options.exposures_file.absolute()),
+            }
+        )
         summaries = list(
             load_tiles(
                 target,
@@ -195,7 +205,10 @@ def _load(
                 source=photometry,
                 workers=configuration.get("loading.workers"),
                 retries=rule,
-                record=ledger.record_tile,
+                record=lambda connection, rows, counts: records.done(
+                    connection, rows.tileid, counts, [*rows.files, *observations.files], rows.facts
+                ),
+                record_failure=records.failed,
             )
         )
         changes = update_primary(database=target, retries=rule) if options.primary else {}

@@ -24,6 +24,7 @@ __all__ = [
     "build_indexes",
     "build_key",
     "build_sky_index",
+    "complete_tables",
     "missing_key",
     "missing_keys",
     "orphans",
@@ -170,6 +171,20 @@ def add_foreign_keys(database: Database, cls: type[SchemaMixin], retries: Retrie
         with database.turn, database.connect() as connection, translated():
             for message in orphans(database, connection, cls):
                 raise ConstraintError(message)
+
+
+def complete_tables(database: Database, classes: Sequence[type[SchemaMixin]], retries: Retries | None = None) -> None:
+    """Build what tables lack of keys, indexes and references, one after the other.
+
+    Raises
+    ------
+    ConstraintError
+        If a key occurs twice, or a row refers to one that is not there.
+    """
+    for cls in classes:
+        build_indexes(database, cls, cluster=False, retries=retries)
+    for cls in classes:
+        add_foreign_keys(database, cls, retries)
 
 
 def orphans(database: Database, connection: Connection, cls: type[SchemaMixin]) -> Iterator[str]:

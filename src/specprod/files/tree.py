@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from specprod.configuration import Production
 from specprod.errors import MissingFileError, printable
 from specprod.files.places import Places
 
-__all__ = ["ProductionTree", "RedshiftFile", "relative_name", "with_or_without_gz"]
+__all__ = ["TILES_HDU", "ProductionTree", "RedshiftFile", "relative_name", "with_or_without_gz"]
 
 
 def relative_name(path: Path, root: Path) -> str:
@@ -20,6 +21,10 @@ def relative_name(path: Path, root: Path) -> str:
     """
     path, root = path.resolve(), root.resolve()
     return printable(str(path.relative_to(root) if path.is_relative_to(root) else path))
+
+
+#: HDU of a tiles file: that of older productions, that of newer ones.
+TILES_HDU: Final = ("TILE_COMPLETENESS", "TILES")
 
 
 def with_or_without_gz(path: Path) -> Path:

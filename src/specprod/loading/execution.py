@@ -13,7 +13,7 @@ from specprod.database.failures import Retries, translated
 from specprod.errors import LedgerError, printable
 from specprod.loading.ledger import LoadLedger
 from specprod.results import helpers
-from specprod.results.base import PipelineExecution, PipelineStorage
+from specprod.results.base import PipelineExecution, PipelineStorage, State
 from specprod.results.mirror import MirroredStorage
 from specprod.results.orm import OrmPipelineResultsStorage
 from specprod.results.storage import DEFAULT_STORAGE, load_storage
@@ -48,6 +48,8 @@ class Execution:
         Whether others that say so may be at work at the same time.
     anew : bool
         Whether what was loaded before is dropped first, whatever it is.
+    after : tuple of str
+        Commands that must not have ended half-way.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Execution:
     setting: Any = None
     shared: bool = False
     anew: bool = False
+    after: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -164,6 +167,13 @@ def check_production(database: Database, job: Execution) -> None:
     ledger = OrmPipelineResultsStorage(database)
     if not ledger.exists():
         return
+    for name in job.after:
+        last = helpers.latest_execution(ledger, name=name)
+        if last is not None and last.state != State.DONE:
+            raise LedgerError(
+                f"the last {name} into {database.place} did not end well ({last.message or last.state}); "
+                f"give that command again first, or load into another schema"
+            )
     for earlier in ledger.get_pipeline_executions():
         loaded = earlier.input_data.get("production") or {}
         differing = [key for key, value in job.production.items() if key in loaded and loaded[key] != value]

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -22,6 +22,7 @@ from specprod.files.opening import open_table
 from specprod.files.tree import relative_name
 from specprod.files.unpacking import Fingerprint
 from specprod.loading.pieces import FileLoad, Piece
+from specprod.loading.tile_records import TileRecords, read_tile_records
 from specprod.model import table_of
 from specprod.results import helpers
 from specprod.results.base import PipelineExecution, PipelineResult, PipelineStorage, State, TaskExecution, TaskResult
@@ -71,6 +72,8 @@ class LoadLedger:
         self._tasks: dict[tuple[str, str], TaskExecution] = {}
         self._rows: dict[FileLoad, int] = {}
         self._fingerprints: dict[FileLoad, Fingerprint] = {}
+        # Tiles that were loaded one by one: their rows stand in the files of the production too.
+        self._tiles = [item.tileid for item in read_tile_records(storage) if item.tables]
         # By table and file, then by first row.
         self._loaded: dict[tuple[str, str], dict[int, TaskResult]] = defaultdict(dict)
         for item in storage.get_task_results(state=str(State.DONE)):
@@ -120,6 +123,12 @@ class LoadLedger:
             If rows of it were loaded that are no longer what they were, or with other arguments.
         """
         entries = self._entries(load)
+        if self._tiles:
+            raise LedgerError(
+                f"{_some(self._tiles)} were loaded into this schema one by one, and {load.path.name} has their rows "
+                "too; load the whole production into another schema, or anew with --overwrite",
+                file=load.path,
+            )
         self.announce(load, reader)
         row = 0
         for item in entries:
@@ -218,27 +227,9 @@ class LoadLedger:
         )
         self._keep(item)
 
-    def record_tile(
-        self, connection: Connection, tileid: int, counts: Mapping[str, Any], files: Iterable[Path]
-    ) -> None:
-        """Record a tile, in the transaction in which all of it is loaded.
-
-        Parameters
-        ----------
-        connection : sqlalchemy.Connection
-        tileid : int
-        counts : mapping
-            What became of its rows, by table.
-        files : iterable of path
-            From which it was loaded.
-        """
-        storage = self.storage.bound(connection)
-        done = {"state": State.DONE, "started": present(), "completed": present()}
-        names = [self.file_name(path) for path in files]
-        tile = storage.create_pipeline_result(self.execution, f"tile {tileid}", input_data={"files": names}, **done)
-        for table, changes in counts.items():
-            values = {name: int(value) for name, value in vars(changes).items()}
-            storage.create_task_execution(tile, table, input_data=values, **done)
+    def tiles(self, options: Mapping[str, Any]) -> TileRecords:
+        """Give what records tiles, for loads with some arguments."""
+        return TileRecords(self.storage, self.execution, self.root, options)
 
     def checksum(self, load: FileLoad) -> int:
         """Give the checksum of the rows of a file that are loaded."""
@@ -282,6 +273,12 @@ class LoadLedger:
         """End the run: what is under way becomes done, failed or cancelled."""
         for record in (*self._tasks.values(), *self._stages.values()):
             helpers.finish(self.storage, record, error)
+
+
+def _some(tileids: Sequence[int]) -> str:
+    """Name tiles, if they are not too many."""
+    shown = ", ".join(map(str, tileids[:3]))
+    return f"tile{'s' if len(tileids) > 1 else ''} {shown}{' …' if len(tileids) > 3 else ''}"
 
 
 def _options(load: FileLoad) -> str:

@@ -23,9 +23,10 @@ from specprod.files.tables import Chunk, TableReader
 from specprod.loading.pieces import FileLoad, LearningFilter, RowFilter
 from specprod.loading.rejects import existing_keys, name_row, repeated
 from specprod.model import SchemaMixin, table_of
+from specprod.model.base import TableLike
 from specprod.model.converting import Columns, Converter, Rejects
 
-__all__ = ["SLICE", "KeysOfChunk", "KeysOfTable", "Known", "Rules", "Slice", "slice_rows"]
+__all__ = ["SLICE", "KeysOfChunk", "KeysOfTable", "Known", "Rules", "Slice", "apply_rules", "slice_rows"]
 
 #: Bytes of a file that are converted at a time, so that they fit the caches.
 SLICE = 3 << 20
@@ -148,7 +149,6 @@ class Rules:
 
     def __init__(self, load: FileLoad, reader: TableReader, row_filter: RowFilter | None = None) -> None:
         self.load = load
-        self.hdu = reader.hdu
         self._filter = row_filter or load.row_filter
         self.converter = Converter(
             load.table,
@@ -190,37 +190,76 @@ class Rules:
             with chunk.located():
                 chosen = ask(lambda: choose(chunk))
             chunk = chunk.take(chosen)
-        columns, rows = self.converter.convert_rows(chunk, chunk.rows, rejects)
-        for other in known:
-            good = np.ones(rows.size, dtype=np.bool_)
-            for bad, column, reason in ask(lambda: list(other.violations(columns))):  # noqa: B023  asked at once
-                if (bad & good).any():
-                    reasons = reason if isinstance(reason, str) else np.array(reason, dtype=object)[good[bad]].tolist()
-                    self._reject(bad & good, column, reasons, columns, rows, rejects)
-                    good &= ~bad
-            if not good.all():
-                columns, rows = {name: values[good] for name, values in columns.items()}, rows[good]
+        columns, rows = apply_rules(
+            self.converter, chunk, chunk.rows, known, rejects, silent=self.load.only_new, ask=ask
+        )
         for other in known:
             other.add(self.load, rows, columns)
         if learning is not None:
             learning.accept(columns)
         return Slice(self.load, rows, columns)
 
-    def _reject(
-        self,
-        bad: npt.NDArray[np.bool_],
-        column: str,
-        reason: str | Sequence[str],
-        columns: Columns,
-        rows: npt.NDArray[np.int64],
-        rejects: Rejects | None,
-    ) -> None:
-        if self.load.only_new:
-            return
-        numbers = rows[bad].tolist()
-        reasons = [reason] * len(numbers) if isinstance(reason, str) else list(reason)
-        if rejects is None:
-            named = name_row(self.load.table, columns, bad)
-            message = f"{reasons[0]}: {named}" if isinstance(reason, str) else reasons[0]
-            raise ConstraintError(message, file=self.load.path, hdu=self.hdu, row=numbers[0])
-        rejects.rows += list(zip(numbers, [column] * len(numbers), reasons, strict=True))
+
+def apply_rules(
+    converter: Converter,
+    data: TableLike,
+    rows: npt.NDArray[np.int64],
+    known: Sequence[Known] = (),
+    rejects: Rejects | None = None,
+    *,
+    silent: bool = False,
+    ask: Callable[[Callable[[], Any]], Any] = lambda question: question(),
+) -> tuple[Columns, npt.NDArray[np.int64]]:
+    """Convert rows, and leave out those that violate a rule.
+
+    Parameters
+    ----------
+    converter : Converter
+    data : table-like
+    rows : numpy.ndarray of int64, shape (n,)
+        Their numbers in the file.
+    known, rejects, ask
+        See `Rules.apply`.
+    silent : bool
+        Whether rows that do not fit what is known are no fault, and just left out.
+
+    Returns
+    -------
+    columns : dict of str to numpy.ndarray
+    rows : numpy.ndarray of int64
+        Those that stayed.
+
+    Raises
+    ------
+    ValueRejectedError, ConstraintError
+    """
+    columns, rows = converter.convert_rows(data, rows, rejects)
+    for other in known:
+        good = np.ones(rows.size, dtype=np.bool_)
+        for bad, column, reason in ask(lambda: list(other.violations(columns))):  # noqa: B023  asked at once
+            if (bad & good).any():
+                if not silent:
+                    reasons = reason if isinstance(reason, str) else np.array(reason, dtype=object)[good[bad]].tolist()
+                    _reject(converter, bad & good, column, reasons, columns, rows, rejects)
+                good &= ~bad
+        if not good.all():
+            columns, rows = {name: values[good] for name, values in columns.items()}, rows[good]
+    return columns, rows
+
+
+def _reject(
+    converter: Converter,
+    bad: npt.NDArray[np.bool_],
+    column: str,
+    reason: str | Sequence[str],
+    columns: Columns,
+    rows: npt.NDArray[np.int64],
+    rejects: Rejects | None,
+) -> None:
+    numbers = rows[bad].tolist()
+    reasons = [reason] * len(numbers) if isinstance(reason, str) else list(reason)
+    if rejects is None:
+        named = name_row(converter.table, columns, bad)
+        message = f"{reasons[0]}: {named}" if isinstance(reason, str) else reasons[0]
+        raise ConstraintError(message, file=converter.file, hdu=converter.hdu, row=numbers[0])
+    rejects.rows += list(zip(numbers, [column] * len(numbers), reasons, strict=True))

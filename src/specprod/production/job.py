@@ -18,7 +18,7 @@ from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
 from specprod.errors import ConstraintError, InputError, SchemaError
 from specprod.files.opening import open_table
-from specprod.files.tree import ProductionTree
+from specprod.files.tree import TILES_HDU, ProductionTree
 from specprod.loading.constraints import delete_orphans, settle_duplicates
 from specprod.loading.filters import NewTargets, not_sky
 from specprod.loading.interfaces import NoProgress, Progress
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["TableSummary", "build_all", "load_production", "stage_loads"]
 
 logger = logging.getLogger(__name__)
-
-TILES_HDU = ("TILE_COMPLETENESS", "TILES")
 
 
 def _exposures(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:

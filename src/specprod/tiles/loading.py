@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,13 +31,17 @@ __all__ = ["Record", "TileSummary", "changed_tiles", "load_tiles"]
 
 logger = logging.getLogger(__name__)
 
-#: Records a tile in its own transaction: connection, TILEID, counts by table, files of the tile.
-Record = Callable[[sa.Connection, int, Mapping[str, TableCounts], Sequence[Path]], None]
+#: Records a tile in its own transaction: connection, rows of the tile, what became of them by table.
+Record = Callable[[sa.Connection, TileRows, Mapping[str, TableCounts]], None]
+#: Records that a tile could not be loaded: TILEID, and why.
+RecordFailure = Callable[[int, SpecprodError], None]
 
 
-def _no_record(
-    connection: sa.Connection, tileid: int, counts: Mapping[str, TableCounts], files: Sequence[Path]
-) -> None:
+def _no_record(connection: sa.Connection, rows: TileRows, counts: Mapping[str, TableCounts]) -> None:
+    """Record nothing."""
+
+
+def _no_failure(tileid: int, error: SpecprodError) -> None:
     """Record nothing."""
 
 
@@ -83,6 +86,7 @@ def load_tiles(
     workers: int = 1,
     retries: Retries | None = None,
     record: Record = _no_record,
+    record_failure: RecordFailure = _no_failure,
 ) -> Iterator[TileSummary]:
     """Load tiles, each in a transaction of its own.
 
@@ -109,6 +113,8 @@ def load_tiles(
     retries : Retries, optional
     record : callable, optional
         Called in the transaction of each tile.
+    record_failure : callable, optional
+        Called for each tile that cannot be loaded.
 
     Yields
     ------
@@ -131,18 +137,24 @@ def load_tiles(
         retries=retries,
     )
     workers = 1 if database.one_writer else workers
+
+    def ended(summary: TileSummary) -> TileSummary:
+        if summary.error is not None:
+            record_failure(summary.tileid, summary.error)
+        return summary
+
     running: set[Future[TileSummary]] = set()
     with ThreadPoolExecutor(workers, "tile") as pool:
         for tileid, rows in prefetched(prepared.read_all(list(dict.fromkeys(tileids)))):
             if isinstance(rows, TileRows):
                 running.add(pool.submit(_load_tile, database, prepared, rows, retries, record))
             else:
-                yield TileSummary(tileid, "failed", error=rows)
+                yield ended(TileSummary(tileid, "failed", error=rows))
             while len(running) >= workers:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                yield from (ended(future.result()) for future in done)
         for future in running:
-            yield future.result()
+            yield ended(future.result())
 
 
 def _load_tile(
@@ -176,7 +188,7 @@ def _write_tile(
     def transaction() -> tuple[dict[str, TableCounts], bool]:
         with database.begin() as connection:
             tables, redesigned = write_tile(database, connection, rows)
-            record(connection, rows.tileid, tables, rows.files)
+            record(connection, rows, tables)
             return tables, redesigned
 
     return retries.run(transaction, f"tile {rows.tileid}")

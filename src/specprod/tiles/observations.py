@@ -12,9 +12,9 @@ import numpy.typing as npt
 from specprod.errors import InputError
 from specprod.files.opening import open_table
 from specprod.files.tables import Chunk
+from specprod.files.tree import TILES_HDU
 from specprod.model import Exposure, Frame, SchemaMixin, Tile
 from specprod.model.converting import Columns
-from specprod.production.job import TILES_HDU
 from specprod.tiles.rows import converted
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class Observations:
     def __init__(self, tree: ProductionTree, tiles: Path | None = None, exposures: Path | None = None) -> None:
         self.tiles_file = tiles or tree.tiles()
         self.exposures_file = exposures or tree.exposures()
+
+    @property
+    def files(self) -> list[Path]:
+        """The files."""
+        return [self.tiles_file, self.exposures_file]
 
     @cached_property
     def _tiles(self) -> Chunk:

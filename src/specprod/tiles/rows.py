@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from specprod.errors import ConstraintError
-from specprod.loading.rejects import name_row, repeated
-from specprod.model import SchemaMixin, table_of
+from specprod.loading.rules import KeysOfChunk, apply_rules
+from specprod.model import SchemaMixin, Tile
 from specprod.model.base import TableLike
-from specprod.model.converting import Columns, Converter, column_names
+from specprod.model.converting import Columns, Converter, column_names, number_of_rows
 
 __all__ = ["TableCounts", "TileRows", "converted", "joined"]
 
@@ -46,6 +45,18 @@ class TileRows:
     files: list[Path] = field(default_factory=list)
     uncatalogued: int = 0
     missing_bricks: int = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the ledger is to know of the tile besides files and counts, as JSON has it."""
+        return {
+            "complete": self.complete,
+            "uncatalogued": self.uncatalogued,
+            "missing_bricks": self.missing_bricks,
+            "lastnight": [int(night) for night in self.tables[Tile]["lastnight"].tolist()]
+            if Tile in self.tables
+            else [],
+        }
 
 
 @dataclass(frozen=True)
@@ -99,18 +110,9 @@ def converted(
     MissingColumnError, ValueRejectedError, ConstraintError
     """
     converter = Converter(cls, column_names(data), given, file=file, hdu=hdu, nan_zero=True)
-    columns = converter.convert(data, 0 if rows is None else rows)
+    numbers = np.arange(number_of_rows(data)) if rows is None else rows
+    columns, _ = apply_rules(converter, data, numbers, [KeysOfChunk(cls)])
     converter.report()
-    (key,) = (item.name for item in table_of(cls).primary_key.columns)
-    twice = repeated(columns[key], [])
-    if twice.any():
-        place = int(np.flatnonzero(twice)[0])
-        raise ConstraintError(
-            f"repeats the key of an earlier row: {name_row(cls, columns, twice)}",
-            file=file,
-            hdu=hdu,
-            row=place if rows is None else int(rows[place]),
-        )
     return columns
 
 

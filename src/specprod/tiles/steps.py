@@ -11,12 +11,11 @@ import numpy as np
 import sqlalchemy as sa
 
 from specprod.database.failures import translated
-from specprod.database.keys import missing_keys
+from specprod.database.keys import complete_tables, missing_keys
 from specprod.database.lookups import unknown_targetids
 from specprod.database.schema import existing_tables
 from specprod.model import Fiberassign, Photometry, Potential, Target, Tile, Ztile
 from specprod.model.base import TableLike
-from specprod.production.job import build_all
 from specprod.tiles.choice import photometry_source
 from specprod.tiles.columns import assignment_columns, photometry_columns, redshift_columns, target_columns
 from specprod.tiles.design import completed, read_design
@@ -55,10 +54,11 @@ def _transaction(database: Database, connection: sa.Connection | None) -> Iterat
             yield connection
             return
         with database.connect() as asking:
-            missing = any(missing_keys(database, asking, cls) for cls in existing_tables(database, asking))
+            there = existing_tables(database, asking)
+            missing = any(missing_keys(database, asking, cls) for cls in there)
         if missing:
             # After `setup_db` alone: rows are told apart by keys, and those refer to each other by references.
-            build_all(database)
+            complete_tables(database, there)
         with database.begin() as own:
             yield own
 
