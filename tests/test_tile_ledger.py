@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 from specprod.cli.main import main
@@ -109,3 +110,26 @@ def test_a_tile_waits_for_a_run_that_did_not_end(
     catalogue.write_bytes(whole)
     assert main(["run", str(tree), *own]) == 0
     assert main(["tile", str(tree), str(tileid), *own]) == 0
+
+
+@pytest.mark.parametrize("name", ["redrock", "fiberassign", "exposures"])
+def test_a_damaged_file_of_a_tile(
+    whole_tree: Path, database_target: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong DATASUM or CHECKSUM keeps a tile out, unless they are not to be looked at."""
+    tileid = next(int(path.name) for path in sorted((whole_tree / "spectro/redux/sample/tiles/cumulative").iterdir()))
+    own = ["--specprod", "sample", "--database", database_target, "--schema", "sample", "--quiet"]
+    pattern = f"{name}*{tileid}*.fits*" if name != "exposures" else "exposures-sample.fits"
+    path = sorted(whole_tree.rglob(pattern))[0]
+    with fits.open(path) as hdus:
+        content = fits.HDUList([hdu.copy() for hdu in hdus])
+    for hdu in content:
+        hdu.add_checksum()
+    # A sum that was right for other bytes.
+    content[1].header["DATASUM"] = str((int(content[1].header["DATASUM"]) + 1) % (1 << 32))
+    content.writeto(path, overwrite=True, output_verify="ignore")
+    assert main(["tile", str(whole_tree), str(tileid), *own]) == 1
+    message = capsys.readouterr().err
+    assert path.name in message
+    assert "DATASUM" in message
+    assert main(["tile", str(whole_tree), str(tileid), *own, "--ignore-checksums"]) == 0

@@ -50,6 +50,7 @@ class TileOptions:
     source: str | None
     strict: bool
     missing_bricks: str
+    ignore_checksums: bool
     overwrite: bool
     yes: bool
     public: bool
@@ -95,6 +96,7 @@ No target without a catalogue; and a tile of whose bricks not all are on disk:
     default="fail",
     help="Where a brick has no Tractor catalogue: fail, or photometry of targeting.  [default: fail]",
 )
+@click.option("--ignore-checksums", is_flag=True, help="Load files that are not what their CHECKSUM or DATASUM says.")
 @click.option("--overwrite", is_flag=True, help="Drop what was loaded before, and start anew.")
 @click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
 @click.option("--public", is_flag=True, help="Let the roles of the collaboration and of the public read the tables.")
@@ -122,7 +124,12 @@ def tile(options: TileOptions, where: DatabaseOptions) -> int:
     from specprod.tiles.observations import Observations
 
     start = time.monotonic()
-    tree = ProductionTree(options.root, configuration.production(options.specprod), Places.of(configuration))
+    tree = ProductionTree(
+        options.root,
+        configuration.production(options.specprod),
+        Places.of(configuration),
+        checksums=not options.ignore_checksums,
+    )
     photometry = photometry_source(tree, options.source, missing_bricks=options.missing_bricks)
     observations = Observations(tree, options.tiles_file, options.exposures_file)
     with where.open(configuration, options.specprod) as target:

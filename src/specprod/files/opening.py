@@ -9,7 +9,7 @@ from specprod.files.tables import TableReader
 from specprod.files.text import TextTable
 from specprod.files.unpacking import Unpacker
 
-__all__ = ["open_table"]
+__all__ = ["open_table", "open_whole"]
 
 
 def open_table(
@@ -40,3 +40,37 @@ def open_table(
     if name.endswith((".csv", ".ecsv")):
         return TextTable(path)
     return FitsTable(path, hdu, unpacker)
+
+
+def open_whole(
+    path: str | Path,
+    hdu: str | int | tuple[str, ...] = 1,
+    *,
+    unpacker: Unpacker | None = None,
+    checksums: bool = True,
+) -> TableReader:
+    """Open a table of which all will be used, and read it once beforehand to see that it is what it says.
+
+    Parameters
+    ----------
+    path, hdu, unpacker
+        See `open_table`.
+    checksums : bool
+        Whether to look at CHECKSUM and DATASUM at all.
+
+    Raises
+    ------
+    ChecksumError
+        If they are wrong.
+    MissingFileError, FormatError, MissingHDUError
+    """
+    reader = open_table(path, hdu, unpacker=unpacker)
+    if checksums:
+        try:
+            reader.check_header()
+            if reader.claimed_datasum is not None:
+                reader.check_data(reader.datasum())
+        except BaseException:
+            reader.close()
+            raise
+    return reader

@@ -70,11 +70,14 @@ class ProductionTree:
         Its name, and the versions of the data that go with it.
     places : Places
         Where the directories are that headers name; by default by the rules that are built in.
+    checksums : bool
+        Whether files that are not what their CHECKSUM or DATASUM says are an error.
     """
 
     root: Path
     production: Production
     places: Places = field(default_factory=Places)
+    checksums: bool = True
 
     @property
     def redux(self) -> Path:

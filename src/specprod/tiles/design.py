@@ -80,7 +80,8 @@ def read_design(tree: ProductionTree, tileid: int) -> TileDesign:
     with Unpacker() as unpacker:
         header = read_header(path, unpacker=unpacker)
         assigned, reached, targets = (
-            without_sky(path, hdu, unpacker) for hdu in ("FIBERASSIGN", "POTENTIAL_ASSIGNMENTS", "TARGETS")
+            without_sky(path, hdu, unpacker, checksums=tree.checksums)
+            for hdu in ("FIBERASSIGN", "POTENTIAL_ASSIGNMENTS", "TARGETS")
         )
     return TileDesign(tileid, path, header, _positions([targets, assigned]), assigned, reached, targets)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import InputError
-from specprod.files.opening import open_table
+from specprod.files.opening import open_whole
 from specprod.files.tables import Chunk
 from specprod.files.tree import TILES_HDU
 from specprod.model import Exposure, Frame, SchemaMixin, Tile
@@ -34,6 +34,7 @@ class Observations:
     """
 
     def __init__(self, tree: ProductionTree, tiles: Path | None = None, exposures: Path | None = None) -> None:
+        self._checksums = tree.checksums
         self.tiles_file = tiles or tree.tiles()
         self.exposures_file = exposures or tree.exposures()
 
@@ -44,15 +45,15 @@ class Observations:
 
     @cached_property
     def _tiles(self) -> Chunk:
-        return _view(self.tiles_file, TILES_HDU, "TILEID")
+        return _view(self.tiles_file, TILES_HDU, "TILEID", checksums=self._checksums)
 
     @cached_property
     def _exposures(self) -> Chunk:
-        return _view(self.exposures_file, "EXPOSURES", "TILEID", "EFFTIME_SPEC")
+        return _view(self.exposures_file, "EXPOSURES", "TILEID", "EFFTIME_SPEC", checksums=self._checksums)
 
     @cached_property
     def _frames(self) -> Chunk:
-        return _view(self.exposures_file, "FRAMES", "EXPID")
+        return _view(self.exposures_file, "FRAMES", "EXPID", checksums=self._checksums)
 
     def _converted(self, cls: type[SchemaMixin], chunk: Chunk, rows: npt.NDArray[np.int64]) -> Columns:
         files: dict[type[SchemaMixin], tuple[Path, str]] = {
@@ -108,7 +109,7 @@ class Observations:
         return self._converted(Frame, self._frames, np.flatnonzero(np.isin(self._frames["EXPID"], expids)))
 
 
-def _view(path: Path, hdu: str | tuple[str, ...], *names: str) -> Chunk:
-    with open_table(path, hdu) as reader:
+def _view(path: Path, hdu: str | tuple[str, ...], *names: str, checksums: bool) -> Chunk:
+    with open_whole(path, hdu, checksums=checksums) as reader:
         reader.require(*names)
         return reader.view()

@@ -121,7 +121,7 @@ class TilePreparation:
         tile = tables[Tile]
         lastnight = int(tile["lastnight"][0])
         files = self.tree.spectra(tileid, lastnight)
-        spectra = read_spectra(files, lastnight)
+        spectra = read_spectra(files, lastnight, checksums=self.tree.checksums)
         tables[Ztile] = redshift_columns(
             spectra, tileid=tileid, survey=_text(tile["survey"]), program=_text(tile["program"])
         )

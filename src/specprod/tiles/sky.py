@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from specprod.files.opening import open_table
+from specprod.files.opening import open_whole
 from specprod.files.tables import Chunk
 from specprod.files.unpacking import Unpacker
 from specprod.survey.identifiers import is_sky
@@ -15,7 +15,9 @@ from specprod.survey.identifiers import is_sky
 __all__ = ["pixels", "without_sky"]
 
 
-def without_sky(path: Path, hdu: str | tuple[str, ...], unpacker: Unpacker | None = None) -> Chunk:
+def without_sky(
+    path: Path, hdu: str | tuple[str, ...], unpacker: Unpacker | None = None, *, checksums: bool = True
+) -> Chunk:
     """Read the rows of an HDU that are not sky.
 
     Raises
@@ -23,7 +25,7 @@ def without_sky(path: Path, hdu: str | tuple[str, ...], unpacker: Unpacker | Non
     InputError
         If there is no such HDU, or it has no TARGETID.
     """
-    with open_table(path, hdu, unpacker=unpacker) as reader:
+    with open_whole(path, hdu, unpacker=unpacker, checksums=checksums) as reader:
         chunk = reader.view()
         return chunk.take(np.flatnonzero(~is_sky(chunk.integers("TARGETID"))))
 

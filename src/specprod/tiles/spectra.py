@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specprod.errors import FormatError, MissingColumnError
-from specprod.files.opening import open_table
+from specprod.files.opening import open_whole
 from specprod.files.tables import TableReader
 from specprod.files.unpacking import Unpacker
 from specprod.model import Ztile
@@ -33,7 +33,7 @@ _FIBER = "LOCATION"
 _ARMS = ("IN_COADD_B", "IN_COADD_R", "IN_COADD_Z")
 
 
-def read_spectra(files: Mapping[int, Path], lastnight: int) -> Table:
+def read_spectra(files: Mapping[int, Path], lastnight: int, *, checksums: bool = True) -> Table:
     """Read the redshifts of a tile.
 
     Parameters
@@ -42,6 +42,8 @@ def read_spectra(files: Mapping[int, Path], lastnight: int) -> Table:
         By petal.
     lastnight : int
         Last night of the exposures, YYYYMMDD; it becomes SPGRPVAL, and LASTNIGHT where the files have none.
+    checksums : bool
+        Whether wrong checksums of a file are an error.
 
     Returns
     -------
@@ -53,10 +55,11 @@ def read_spectra(files: Mapping[int, Path], lastnight: int) -> Table:
     InputError
         If a file is not what it should be.
     """
-    return merged([petal_columns(path, lastnight) for path in files.values()], Ztile, extra=(*_POSITION, _FIBER))
+    petals = [petal_columns(path, lastnight, checksums=checksums) for path in files.values()]
+    return merged(petals, Ztile, extra=(*_POSITION, _FIBER))
 
 
-def petal_columns(path: Path, lastnight: int) -> dict[str, Array]:
+def petal_columns(path: Path, lastnight: int, *, checksums: bool = True) -> dict[str, Array]:
     """Read the redshifts of a petal, as `read_spectra` does.
 
     Raises
@@ -65,8 +68,8 @@ def petal_columns(path: Path, lastnight: int) -> dict[str, Array]:
         If the rows of its HDUs are not those of the same spectra.
     """
     with Unpacker() as unpacker:
-        tables = [without_sky(path, hdu, unpacker) for hdu in _TABLES]
-        exposures = open_table(path, "EXP_FIBERMAP", unpacker=unpacker)
+        tables = [without_sky(path, hdu, unpacker, checksums=checksums) for hdu in _TABLES]
+        exposures = open_whole(path, "EXP_FIBERMAP", unpacker=unpacker, checksums=checksums)
     targetid = tables[0].integers("TARGETID")
     wanted = {name for names, *_ in file_columns(Ztile) for name in names} | {*_POSITION, _FIBER}
     columns: dict[str, Array] = {}

@@ -324,7 +324,7 @@ def load_redshift(
     """
     if spgrp != "cumulative":
         raise ValueError(f"spgrp {spgrp!r} is not supported, only 'cumulative'")
-    spectra = read_spectra(tree.spectra(tile.tileid, tile.lastnight), tile.lastnight)
+    spectra = read_spectra(tree.spectra(tile.tileid, tile.lastnight), tile.lastnight, checksums=tree.checksums)
     columns = redshift_columns(spectra, tileid=tile.tileid, survey=tile.survey, program=tile.program)
     with _transaction(database, connection) as own:
         write_tile(database, own, TileRows(tile.tileid, {Ztile: columns}, complete=False))
