@@ -177,12 +177,12 @@ class Counting(SurveyCatalogues):
         self.batches = 0
 
     def tractor(self, targets: Any) -> Any:
-        before, self.used = self.used, set()
-        found = super().tractor(targets)
-        self.reads.update(self.used)
         self.batches += 1
-        self.used |= before
-        return found
+        return super().tractor(targets)
+
+    def _in_files(self, files: Any, sought: Any) -> Any:
+        self.reads.update(list(files))
+        return super()._in_files(files, sought)
 
 
 def night(url: str, root: Path) -> bool:

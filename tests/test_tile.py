@@ -16,7 +16,7 @@ import pytest
 
 from specprod.cli.main import main
 from specprod.sample import write_sample
-from support.tiles import TABLES, TILES, connect, content, empty_again, execute, load, opened, rows
+from support.tiles import TABLES, TILES, connect, content, empty_again, execute, load, named, opened, rows
 
 
 @pytest.fixture(scope="module")
@@ -246,14 +246,6 @@ def redesign(root: Path) -> tuple[set[int], set[int]]:
         if not len(fitsio.read_header(str(petal))) or tables[1][~np.isin(tables[1]["TARGETID"], gone)].size == 0:
             petal.unlink()
     return set(alone), set(shared)
-
-
-def named(directory: Path, root: Path) -> Path:
-    """Give a tree the name of another: a database is loaded from one root, whatever stands there."""
-    link = directory / "root"
-    link.unlink(missing_ok=True)
-    link.symlink_to(root)
-    return link
 
 
 def test_redesigned_tile(

@@ -21,7 +21,7 @@ from specprod.configuration import load_configuration
 from specprod.files.tree import ProductionTree
 from specprod.sample import write_sample
 from specprod.tile import load_tiles
-from support.tiles import TILES, connect, content, empty_again, load, opened
+from support.tiles import TILES, connect, content, empty_again, load, named, opened
 
 #: Seconds of a storm, and the kills that it must have seen to count.
 SECONDS, KILLS = 6, 4
@@ -72,10 +72,11 @@ def undisturbed(
         "sqlite": str(tmp_path_factory.mktemp("undisturbed") / "specprod.db"),
     }
     found = {}
+    place = tmp_path_factory.mktemp("place")
     for name, target in targets.items():
-        assert load(tree, target, *TILES) == 0
+        assert load(named(place, tree), target, *TILES) == 0
         found[name, "load"] = content(target)
-        assert load(night_after, target, *TILES, "--update") == 0
+        assert load(named(place, night_after), target, *TILES, "--update") == 0
         found[name, "update"] = content(target)
         assert found[name, "load"]["ztile"] != found[name, "update"]["ztile"]
         assert found[name, "load"]["target"] == found[name, "update"]["target"]
@@ -151,15 +152,17 @@ def test_killed_loads(tree: Path, database_target: str, undisturbed: dict[tuple[
 
 
 def test_killed_updates(
-    tree: Path, night_after: Path, database_target: str, undisturbed: dict[tuple[str, str], Any]
+    tree: Path, night_after: Path, tmp_path: Path, database_target: str, undisturbed: dict[tuple[str, str], Any]
 ) -> None:
     """The rows of the former night are there until those of the new one are, tile by tile."""
 
     def reset() -> None:
-        assert load(tree, database_target, *TILES) == 0
+        assert load(named(tmp_path, tree), database_target, *TILES) == 0
+        named(tmp_path, night_after)
 
     reset()
-    storm(night_after, database_target, ["--update"], undisturbed[kind(database_target), "update"], reset, 20210515)
+    expected = undisturbed[kind(database_target), "update"]
+    storm(tmp_path / "root", database_target, ["--update"], expected, reset, 20210515)
     # Between two nights each tile is of one of them.
     with opened(database_target) as connection:
         nights = connection.execute("SELECT tileid, count(DISTINCT spgrpval) FROM ztile GROUP BY tileid").fetchall()

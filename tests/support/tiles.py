@@ -23,6 +23,14 @@ def load(root: Path, target: str, *words: object) -> int:
     return main(["tile", str(root), *map(str, words), "--specprod", "sample", "--database", target, "-q", "--json"])
 
 
+def named(directory: Path, root: Path) -> Path:
+    """Give a tree the name of another: a database is loaded from one root, whatever stands there."""
+    link = directory / "root"
+    link.unlink(missing_ok=True)
+    link.symlink_to(root)
+    return link
+
+
 @contextmanager
 def opened(target: str) -> Iterator[Any]:
     """Connect by the driver alone."""

@@ -283,7 +283,7 @@ class SurveyCatalogues(PhotometrySource):
             matched = np.flatnonzero(row >= 0)
             if matched.size:
                 chosen = chunk.take(row[matched])
-                columns = {name: chosen[name] for name in wanted & set(chosen)}
+                columns = {name: chosen[name] for name in wanted if name in chosen}
                 found.append(columns | {"TARGETID": mine.targetid[matched]})
         return found
 
@@ -297,9 +297,8 @@ def _rows_by_identity(chunk: Chunk, sought: _Sought) -> Rows:
     rows = _rows_by_number(chunk, sought.objid)
     there = np.flatnonzero(rows >= 0)
     sources = chunk.take(rows[there])
-    same = (np.asarray(sources["RELEASE"]) == sought.release[there]) & (
-        np.asarray(sources["BRICKID"]) == sought.brickid[there]
-    )
+    same = sources.integers("RELEASE") == sought.release[there]
+    same &= sources.integers("BRICKID") == sought.brickid[there]
     rows = rows.copy()
     rows[there[~same]] = -1
     return rows

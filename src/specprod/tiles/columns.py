@@ -9,7 +9,7 @@ import numpy as np
 from specprod.files.tables import Chunk
 from specprod.model import Fiberassign, Photometry, Potential, SchemaMixin, Target, Ztile
 from specprod.model.base import TableLike
-from specprod.model.converting import Columns
+from specprod.model.converting import Columns, number_of_rows
 from specprod.tiles.design import TileDesign
 from specprod.tiles.rows import converted, joined
 
@@ -35,9 +35,9 @@ def photometry_columns(tractor: TableLike, targeting: Table | None, what: str) -
     dict of str to numpy.ndarray
         Empty if there are no rows.
     """
-    parts = [converted(Photometry, tractor, file=f"Tractor photometry of {what}")] if len(tractor) else []
+    parts = [converted(Photometry, tractor, file=f"Tractor photometry of {what}")] if number_of_rows(tractor) else []
     if targeting is not None and len(targeting):
-        matched = np.asarray(tractor["TARGETID"]) if len(tractor) else np.zeros(0, dtype=np.int64)
+        matched = np.asarray(tractor["TARGETID"]) if number_of_rows(tractor) else np.zeros(0, dtype=np.int64)
         rest = targeting[~np.isin(np.asarray(targeting["TARGETID"]), matched)]
         parts += [converted(Photometry, rest, file=f"targeting photometry of {what}")] if len(rest) else []
     return joined(*parts) if parts else {}

@@ -102,7 +102,7 @@ def _positions(chunks: Sequence[Chunk]) -> Table:
 
 def _position(chunk: Chunk) -> tuple[str, str]:
     """Names of the columns of positions."""
-    pair = next((pair for pair in _POSITIONS if pair[0] in chunk.names), None)
+    pair = next((pair for pair in _POSITIONS if pair[0] in chunk), None)
     if pair is None:
         raise MissingColumnError("expected positions of the targets", column="RA")
     return pair
@@ -155,7 +155,7 @@ def completed(table: Table | None, design: TileDesign, wanted: Wanted, *, strict
     uncatalogued = left.size
     # FIBERASSIGN says more of a target than TARGETS does.
     for chunk in (design.fiberassign, design.listed):
-        distinct, first = np.unique(np.asarray(chunk["TARGETID"]).astype(np.int64), return_index=True)
+        distinct, first = np.unique(chunk.integers("TARGETID"), return_index=True)
         chosen = np.isin(distinct, left)
         if chosen.any():
             parts.append(_own_columns(chunk.take(np.sort(first[chosen]))))
@@ -166,6 +166,6 @@ def completed(table: Table | None, design: TileDesign, wanted: Wanted, *, strict
 def _own_columns(chunk: Chunk) -> dict[str, Any]:
     """Columns of a fiberassign file that tables photometry and target take."""
     wanted = {name for names, *_ in file_columns(Photometry, Target) for name in names}
-    columns = {name: chunk[name] for name in wanted & set(chunk.names)}
+    columns = {name: chunk[name] for name in wanted if name in chunk}
     ra, dec = (chunk[name] for name in _position(chunk))
     return columns | {"RA": ra, "DEC": dec, "HPXPIXEL": pixels(ra, dec, _NSIDE)}
