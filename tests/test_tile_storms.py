@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +15,8 @@ from specprod.configuration import load_configuration
 from specprod.files.tree import ProductionTree
 from specprod.sample import write_sample
 from specprod.tile import load_tiles
+from support.storms import storm
 from support.tiles import TILES, connect, content, empty_again, load, named, opened
-
-#: Seconds of a storm, and the kills that it must have seen to count.
-SECONDS, KILLS = 6, 4
 
 
 def kind(target: str) -> str:
@@ -109,46 +101,20 @@ def test_any_order_equals_all_at_once(
     assert content(database_target) == expected
 
 
-def storm(root: Path, target: str, more: list[str], expected: Any, reset: Callable[[], None], seed: int) -> None:
-    """Kill a command at random moments, and give it again, until it ends; then the database is as it should be."""
-    words = ["tile", str(root), *map(str, TILES), "--specprod", "sample", "--database", target, "-q", *more]
-    command = [sys.executable, "-m", "specprod.cli.main", *words]
-
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-    begin = time.monotonic()
-    assert start().wait() == 0
-    whole = time.monotonic() - begin
-    moments = random.Random(seed)
-    reset()
-    deadline = time.monotonic() + SECONDS
-    kills = completed = 0
-    while kills < KILLS or time.monotonic() < deadline:
-        process, begin = start(), time.monotonic()
-        try:
-            # The first half is the start of Python.
-            process.wait(timeout=moments.uniform(0.45, 1.0) * whole)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            continue
-        assert process.returncode == 0, process.communicate()[1]
-        assert content(target) == expected
-        completed += 1
-        # The machine may have been busy when the first load was timed: later ones must not all end before the kill.
-        whole = min(whole, time.monotonic() - begin)
-        reset()
-    last = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert last.returncode == 0, last.stderr
-    assert content(target) == expected
-    print(f"{kind(target)}: survived {kills} kills; {completed + 2} loads ran to their end between them")
+def words(root: Path, target: str) -> list[str]:
+    return ["tile", str(root), *map(str, TILES), "--specprod", "sample", "--database", target, "-q"]
 
 
 def test_killed_loads(tree: Path, database_target: str, undisturbed: dict[tuple[str, str], Any]) -> None:
     expected = undisturbed[kind(database_target), "load"]
-    storm(tree, database_target, [], expected, lambda: empty_again(database_target), 20210514)
+    assert load(tree, database_target, *TILES) == 0
+    storm(
+        words(tree, database_target),
+        lambda: empty_again(database_target),
+        lambda: content(database_target),
+        expected,
+        20210514,
+    )
 
 
 def test_killed_updates(
@@ -160,9 +126,9 @@ def test_killed_updates(
         assert load(named(tmp_path, tree), database_target, *TILES) == 0
         named(tmp_path, night_after)
 
-    reset()
     expected = undisturbed[kind(database_target), "update"]
-    storm(tmp_path / "root", database_target, ["--update"], expected, reset, 20210515)
+    command = [*words(tmp_path / "root", database_target), "--update"]
+    storm(command, reset, lambda: content(database_target), expected, 20210515)
     # Between two nights each tile is of one of them.
     with opened(database_target) as connection:
         nights = connection.execute("SELECT tileid, count(DISTINCT spgrpval) FROM ztile GROUP BY tileid").fetchall()
