@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,15 @@ def test_a_tile_that_failed_is_in_the_ledger(
         assert "no redrock-" in result.message
         with database.session() as session:
             assert session.query(database.classes.Tile).count() == 0
+    where = ["--database", database_target, "--schema", "s"]
+    capsys.readouterr()
+    assert main(["status", *where]) == 0
+    said = capsys.readouterr().out
+    assert "tiles loaded one by one: 1, of which 1 failed the last time" in said
+    assert f"tile {tileid}: MissingFileError: " in said
+    assert main(["status", *where, "--json"]) == 0
+    (tile,) = json.loads(capsys.readouterr().out)["tiles"]
+    assert (tile["tileid"], tile["state"], tile["tables"]) == (tileid, "failed", {})
 
 
 @pytest.fixture

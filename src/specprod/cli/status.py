@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from specprod.cli.names import Production
 from specprod.cli.options import DatabaseOptions, database_options, json_option
 from specprod.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from specprod.loading.tile_records import TileRecord
 
 
 @click.command(epilog="Example: specprod-load status --database prod.db --specprod sample --root prod")
@@ -80,6 +85,7 @@ def _print(found: object, files: bool) -> None:
             for item in found.tables
         ],
     )
+    _print_tiles(found.tiles, files)
     if files:
         click.echo()
         print_table(
@@ -90,3 +96,29 @@ def _print(found: object, files: bool) -> None:
         click.echo("\nleft to be loaded:")
         for line in found.left:
             click.echo(f"  {line}")
+
+
+def _print_tiles(tiles: Sequence[TileRecord], every: bool) -> None:
+    """Print how many tiles were loaded one by one, and those of which there is something to say."""
+    if not tiles:
+        return
+    click.echo()
+    if every:
+        rows = [
+            (
+                str(tile.tileid),
+                tile.state,
+                f"{tile.completed:%Y-%m-%d %H:%M:%S}" if tile.completed else "",
+                tile.tables.get("ztile", {}).get("inserted", 0) + tile.tables.get("ztile", {}).get("unchanged", 0),
+                tile.facts.get("uncatalogued", 0),
+            )
+            for tile in tiles
+        ]
+        print_table(("tile", "state", "ended (UTC)", "spectra", "uncatalogued"), rows)
+    failed = [tile for tile in tiles if tile.state != "done"]
+    uncatalogued = sum(tile.facts.get("uncatalogued", 0) for tile in tiles)
+    click.echo(f"tiles loaded one by one: {len(tiles)}, of which {len(failed)} failed the last time")
+    if uncatalogued:
+        click.echo(f"{uncatalogued:,} targets of tiles are in no catalogue")
+    for tile in failed:
+        click.echo(f"tile {tile.tileid}: {tile.message}")

@@ -11,6 +11,7 @@ from specprod.database.keys import missing_keys
 from specprod.database.schema import existing_tables
 from specprod.errors import LedgerError
 from specprod.files.tree import relative_name
+from specprod.loading.tile_records import TileRecord, read_tile_records
 from specprod.model import table_of
 from specprod.production.job import stage_loads
 from specprod.results import helpers
@@ -91,12 +92,15 @@ class Status:
     files : list of FileStatus
     left : list of str
         Files of the production that are not loaded, where the production is known.
+    tiles : list of TileRecord
+        Tiles that were loaded one by one, or that could not be.
     """
 
     runs: list[dict[str, Any]]
     tables: list[TableStatus]
     files: list[FileStatus]
     left: list[str]
+    tiles: list[TileRecord] = field(default_factory=list)
 
 
 def status(database: Database, tree: ProductionTree | None = None) -> Status:
@@ -155,7 +159,8 @@ def status(database: Database, tree: ProductionTree | None = None) -> Status:
         table_status.rejected += entry.rejected
     for name, moments in times.items():
         tables[name].seconds = (max(moments) - min(moments)).total_seconds()
-    return Status(runs, list(tables.values()), list(files.values()), _left(database, tree, files) if tree else [])
+    left = _left(database, tree, files) if tree else []
+    return Status(runs, list(tables.values()), list(files.values()), left, read_tile_records(storage))
 
 
 def _run(item: PipelineExecution, stages: Mapping[str, str]) -> dict[str, Any]:
