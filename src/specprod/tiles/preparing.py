@@ -154,6 +154,15 @@ class TilePreparation:
         new, targets = self._new_targets([item.targets for item in wanted])
         return targeting, self.source.tractor(targets) if new.size else targets[:0], new
 
+    def unknown(self, targetid: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Find which of some TARGETIDs have no photometry yet."""
+
+        def ask() -> npt.NDArray[np.int64]:
+            with self.database.connect() as connection:
+                return unknown_targetids(self.database, connection, targetid)
+
+        return self.retries.run(ask, "targets without photometry")
+
     def _new_targets(self, tables: Sequence[Table]) -> tuple[npt.NDArray[np.int64], Table]:
         """Find the targets of some tiles of which the database has no photometry."""
         from astropy.table import Table
@@ -163,12 +172,7 @@ class TilePreparation:
             return np.zeros(0, dtype=np.int64), Table()
         arrays = {name: np.concatenate(values) for name, values in columns.items()}
         targetid, first = np.unique(arrays["TARGETID"], return_index=True)
-
-        def ask() -> npt.NDArray[np.int64]:
-            with self.database.connect() as connection:
-                return unknown_targetids(self.database, connection, targetid)
-
-        new = np.sort(self.retries.run(ask, "targets without photometry"))
+        new = np.sort(self.unknown(targetid))
         first = first[np.isin(targetid, new)]
         return new, Table({name: values[first] for name, values in arrays.items()}, copy=False)
 
