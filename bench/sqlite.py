@@ -4,7 +4,9 @@ The floor is a single process that has all tuples in memory before the clock sta
 transaction each, into the same tables, and builds the same indexes. It is measured twice: with SQLite as it is, and
 under the settings of a load (pages of 32 kB, a larger cache).
 
-    python bench/sqlite.py [--root SAMPLE] [--tiles 34] [--rounds 3]
+    python bench/sqlite.py [--root SAMPLE] [--tiles 34] [--rounds 3] [--limit 1.0]
+
+Exit status 1 if the median over the floor with SQLite as it is exceeds the limit.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from pathlib import Path
 from measuring import load, settle
 from specprod.database import connect, ddl
 from specprod.model import TABLES, table_of
+
+PLAIN, TUNED = "SQLite as it is", "the settings of a load"
 
 
 def floor(source: str, path: str, tuned: bool, answer: multiprocessing.Queue[tuple[int, float, float]]) -> None:
@@ -59,13 +63,14 @@ def main() -> int:
     parser.add_argument("--root", type=Path, help="a sample that is there already")
     parser.add_argument("--tiles", type=int, default=34)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=1.0, help=f"largest ratio over the floor with {PLAIN}")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = options.root or Path(scratch) / "production"
         if options.root is None:
             size = ["--tiles", str(options.tiles), "--assigned", "4000", "--potential", "10000"]
             subprocess.run(["specprod-load", "sample", str(root), *size], check=True, stdout=sys.stderr)
-        ratios: dict[str, list[float]] = {"SQLite as it is": [], "the settings of a load": []}
+        ratios: dict[str, list[float]] = {PLAIN: [], TUNED: []}
         loaded, bare = Path(scratch) / "loaded.db", Path(scratch) / "bare.db"
         for number in range(options.rounds):
             loaded.unlink(missing_ok=True)
@@ -87,7 +92,9 @@ def main() -> int:
         for name, found in ratios.items():
             middle = statistics.median(found)
             print(f"run over floor with {name}: median {middle:.2f}, {min(found):.2f} to {max(found):.2f}")
-    return 0
+    passed = statistics.median(ratios[PLAIN]) <= options.limit
+    print(f"limit {options.limit:.2f} over the floor with {PLAIN}: {'kept' if passed else 'exceeded'}")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":
