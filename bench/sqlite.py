@@ -21,27 +21,29 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from measuring import load, settle
-from specprod.database import connect, ddl
+from specprod.database import connect
 from specprod.model import TABLES, table_of
 
 PLAIN, TUNED = "SQLite as it is", "the settings of a load"
 
 
-def floor(source: str, path: str, tuned: bool, answer: multiprocessing.Queue[tuple[int, float, float]]) -> None:
-    """Insert the rows of a loaded database into a new one; answer with rows and the seconds of rows and of indexes."""
+def floor(source: str, path: str, tuned: bool) -> tuple[int, float, float]:
+    """Insert the rows of a loaded database into a new one; return their number, and the seconds of rows and indexes."""
     reading = sqlite3.connect(source)
     rows = {cls: reading.execute(f'SELECT * FROM "{table_of(cls).name}"').fetchall() for cls in TABLES}
     reading.close()
     gc.disable()
     Path(path).unlink(missing_ok=True)
     # SQLite as it is: a connection that is not of this package, which is asked for nothing but its SQL.
-    with connect(path if tuned else ":memory:") as database, database.connect() as connection:
-        driver = connection.connection.driver_connection if tuned else sqlite3.connect(path, isolation_level=None)
+    with connect(path) as database, database.connect() as connection:
+        driver: Any = connection.connection.driver_connection if tuned else sqlite3.connect(path, isolation_level=None)
+        statements = database.statements
         driver.execute("PRAGMA foreign_keys = OFF")
         for cls in TABLES:
-            driver.execute(ddl.create_table(database, cls))
+            driver.execute(statements.create_table(cls))
         start = time.perf_counter()
         for cls in TABLES:
             places = ", ".join("?" * len(table_of(cls).columns))
@@ -50,11 +52,11 @@ def floor(source: str, path: str, tuned: bool, answer: multiprocessing.Queue[tup
             driver.execute("COMMIT")
         middle = time.perf_counter()
         for cls in TABLES:
-            steps = [ddl.sky_index(database, cls), ddl.primary_key(database, cls), *ddl.plain_indexes(database, cls)]
+            steps = [statements.sky_index(cls), statements.primary_key(cls), *statements.plain_indexes(cls)]
             for statement in (step[1] for step in steps if step):
                 driver.execute(statement)
         end = time.perf_counter()
-    answer.put((sum(map(len, rows.values())), middle - start, end - middle))
+    return sum(map(len, rows.values())), middle - start, end - middle
 
 
 def main() -> int:
@@ -79,11 +81,8 @@ def main() -> int:
             print(f"round {number + 1}: run {wall:.1f} s, peak {memory:.0f} MB", end="", flush=True)
             for (name, found), tuned in zip(ratios.items(), (False, True), strict=True):
                 settle()
-                answer: multiprocessing.Queue[tuple[int, float, float]] = multiprocessing.Queue()
-                process = multiprocessing.Process(target=floor, args=(str(loaded), str(bare), tuned, answer))
-                process.start()
-                rows, inserting, indexing = answer.get()
-                process.join()
+                with multiprocessing.Pool(1) as process:
+                    rows, inserting, indexing = process.apply(floor, (str(loaded), str(bare), tuned))
                 total = inserting + indexing
                 found.append(wall / total)
                 parts = f"rows {inserting:.1f}, indexes {indexing:.1f}"
