@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,15 @@ def groups_of_equal_lengths(
     lengths : list of int
         Of their fields.
     """
-    lengths = np.stack(fields, axis=1)
-    key = np.zeros(len(lengths), dtype=np.int64)
-    for length in lengths.T:
-        key = key * (int(length.max(initial=0)) + 1) + length
-    _, first, inverse, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
-    if counts.size == 1:
-        yield slice(None), lengths[0].tolist()
-        return
-    order = np.argsort(inverse.ravel(), kind="stable")
-    ends = np.cumsum(counts)
-    for row, start, end in zip(first, ends - counts, ends, strict=True):
-        yield order[start:end], lengths[row].tolist()
+    key = np.zeros(fields[0].size, dtype=np.int64)
+    for lengths in fields:
+        key = key * (int(lengths.max(initial=0)) + 1) + lengths
+    if key.max(initial=0) < 1 << 16:
+        # Numbers of 16 bits are sorted without comparing them.
+        key = key.astype(np.uint16)
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    starts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()] if key.size else []
+    for start, end in pairwise([*starts, key.size]):
+        chosen = slice(None) if end - start == key.size else order[start:end]
+        yield chosen, [int(lengths[order[start]]) for lengths in fields]

@@ -29,7 +29,7 @@ from specprod.model.converting import Columns, Converter, Rejects
 __all__ = ["SLICE", "KeysOfChunk", "KeysOfTable", "Known", "Rules", "Slice", "apply_rules", "slice_rows"]
 
 #: Bytes of a file that are converted at a time, so that they fit the caches.
-SLICE = 3 << 20
+SLICE = 6 << 20
 
 #: Rows that violate a rule, the column, and the reason: one for all, or one a row.
 Violation = tuple[npt.NDArray[np.bool_], str, str | Sequence[str]]

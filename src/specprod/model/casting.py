@@ -84,11 +84,7 @@ def text_array(value: str | npt.ArrayLike) -> Array:
 
 def text_lengths(values: Array) -> npt.NDArray[np.int64]:
     """Lengths in bytes of texts, shape (n,), trailing NUL not counted."""
-    width = values.dtype.itemsize
-    if width == 0:
-        return np.zeros(values.size, dtype=np.int64)
-    used = np.ascontiguousarray(values).view(np.uint8).reshape(values.size, width) != 0
-    return np.where(used.any(axis=1), width - np.argmax(used[:, ::-1], axis=1), 0)
+    return np.asarray(np.char.str_len(values), dtype=np.int64)
 
 
 def cast(

@@ -238,19 +238,30 @@ def decimal_digits(numbers: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
 
     Notes
     -----
-    Long division of four 32-bit limbs by 10**8: a remainder below 2**27 and a limb fit one 64-bit word.
+    Long division of four 32-bit limbs by 10**8: a remainder below 2**27 and a limb fit one 64-bit word. Each quotient
+    has 26 bits less than the one before, so that soon its first limbs are zero.
     """
-    base = np.uint64(10**8)
+    base, four = np.uint64(10**8), np.uint32(10**4)
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     limbs = [numbers["high"] >> shift, numbers["high"] & mask, numbers["low"] >> shift, numbers["low"] & mask]
     digits = np.empty((numbers.size, 10), dtype=np.int16)
-    for group in range(4, -1, -1):
+    for group, used in zip((4, 3, 2, 1, 0), (4, 4, 3, 2, 1), strict=True):
+        limbs = limbs[-used:]
         remainder = np.zeros(numbers.size, dtype=np.uint64)
         for i, limb in enumerate(limbs):
             value = (remainder << shift) | limb
-            limbs[i], remainder = np.divmod(value, base)
-        digits[:, 2 * group], digits[:, 2 * group + 1] = np.divmod(remainder.astype(np.uint32), np.uint32(10**4))
+            # numpy divides by a constant several times as fast as it finds quotient and remainder at once.
+            limbs[i] = value // base
+            remainder = value - limbs[i] * base
+        eight = remainder.astype(np.uint32)
+        upper = eight // four
+        digits[:, 2 * group], digits[:, 2 * group + 1] = upper, eight - upper * four
     return digits
+
+
+_DIGITS = np.arange(10**4)[:, None] // (1000, 100, 10, 1) % 10
+#: The texts of 0000 to 9999, each as one value, as that is copied fastest.
+_FOUR_DIGITS = (_DIGITS + ord("0")).astype(np.uint8).view(np.uint32).ravel()
 
 
 def as_decimal_text(numbers: npt.NDArray[Any]) -> npt.NDArray[np.bytes_]:
@@ -264,9 +275,7 @@ def as_decimal_text(numbers: npt.NDArray[Any]) -> npt.NDArray[np.bytes_]:
     -------
     numpy.ndarray of S39, shape (n,)
     """
-    digits = decimal_digits(numbers)
-    powers = np.array([1000, 100, 10, 1], dtype=np.int16)
-    characters = (digits[:, :, None] // powers % 10 + ord("0")).astype(np.uint8).reshape(numbers.size, 40)
+    characters = _FOUR_DIGITS[decimal_digits(numbers)].view(np.uint8)
     return np.ascontiguousarray(characters[:, 1:]).view("S39").ravel()
 
 
