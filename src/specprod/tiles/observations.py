@@ -14,7 +14,7 @@ from specprod.files.opening import open_table
 from specprod.files.tables import Chunk
 from specprod.model import Exposure, Frame, SchemaMixin, Tile
 from specprod.model.converting import Columns
-from specprod.production.job import TILES_HDU
+from specprod.production.parts import TILES_HDU
 from specprod.tiles.rows import converted
 
 if TYPE_CHECKING:
