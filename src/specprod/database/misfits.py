@@ -1,7 +1,7 @@
 """Values that stand in a table though its columns, as they are declared, cannot hold them.
 
-SQLite keeps any value in any column, and keys, lengths and NOT NULL can be taken from a table of every database. Whoever
-reads a table as columns of numpy meets such values, which have no place there.
+SQLite keeps any value in any column, and NOT NULL can be taken from columns of every database. Whoever reads a table
+as columns of numpy meets such values, which have no place there.
 """
 
 from __future__ import annotations

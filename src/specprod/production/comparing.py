@@ -81,12 +81,13 @@ def agreement(compared: Compared) -> Agreement:
         with compared.database.connect() as connection:
             matcher = compared.database.matcher(connection, compared.table, compared.names)
             if matcher is not None:
-                expected = 0
+                expected = matched = 0
                 pieces = ((item.rows.size, matcher.prepare(item.columns)) for item in compared.slices())
                 for rows, prepared in prefetched(pieces, most=_AHEAD):
                     expected += rows
-                    matcher.add(prepared)
-                return Agreement(expected, matcher.table_rows(), matcher.complete())
+                    matched += matcher.add(prepared)
+                equal = matched == expected and matcher.complete()
+                return Agreement(expected, matcher.table_rows(), equal)
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(_of_files, compared)
         found = _of_database(compared)

@@ -24,9 +24,9 @@ __all__ = ["Excuses"]
 class Excuses:
     """What is known of loads and repairs that do not take values as a load of a production does.
 
-    Where tiles were loaded too, NaN counts as zero in the columns that say so (``nan_zero``), and which of both loads wrote
-    a row is not recorded: there, -9999 and 0 are both right for a value that is not finite, and nothing else is. And
-    coefficients may be those of a patch that ``specprod-load coeff-fix`` loaded.
+    Where tiles were loaded too, by which NaN counts as zero in the columns that say so (``nan_zero``), it is not known
+    which of both loads wrote a row: there, -9999 and 0 are both right for a value that is not finite, and nothing else
+    is. And coefficients may be those of a patch that ``specprod-load coeff-fix`` loaded.
 
     Parameters
     ----------
@@ -40,10 +40,10 @@ class Excuses:
 
     Attributes
     ----------
-    patched : set of str
-        Keys of the rows with coefficients of the patch; a few of them.
     zeros : int
         Values that are 0 where other loads write -9999.
+    coefficients : int
+        Values that are those of the patch.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class Found:
     excused : int
         Values that differ, and have an excuse.
     misfits : set of (str, str)
-        Keys and columns of the differences whose value in the table no column of its kind can hold.
+        Keys and columns of those whose value in the table its column cannot hold.
     """
 
     differences: list[Difference] = field(default_factory=list)
@@ -168,7 +168,8 @@ class _Part:
         return count
 
     def _rows(self, load: FileLoad, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        return self._row[mask & (self._file == self.loads.index(load))]
+        rows: npt.NDArray[np.int64] = self._row[mask & (self._file == self.loads.index(load))]
+        return rows
 
     def wrong(self, load: FileLoad) -> npt.NDArray[np.int64]:
         """Give the rows of a file that are not in the table as they should be."""

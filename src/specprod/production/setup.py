@@ -31,8 +31,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-#: Packages whose versions are kept, and their names in table version: the package and the production that it loads have one
-#: name in the field; there, the production is the data set.
+#: Packages whose versions are kept, and their names in table version: the package and the production that it loads have
+#: one name in the field; there, the production is the data set.
 _PACKAGES = {"astropy": "astropy", "numpy": "numpy", "sqlalchemy": "sqlalchemy", "specprod": "specprod-load"}
 
 DEFAULT_ROLES = ("desi",)

@@ -1,6 +1,6 @@
 """Tables of PostgreSQL as columns: binary COPY, the reverse of the writer.
 
-Numbers come first, so that all rows begin with the same layout, which numpy parses; texts, whose lengths differ, follow.
+Numbers come first, so that all rows begin with the same layout, which numpy parses; texts, of any length, follow.
 """
 
 from __future__ import annotations
@@ -99,23 +99,28 @@ class _Layout:
     def parse(self, rows: Sequence[Any], misfits: Misfits) -> Columns:
         """Make columns of rows."""
         size = self._dtype.itemsize
-        short = [row for row in rows if len(row) < size]
-        if short:
-            # A NULL has no bytes. Its row is parsed alone: all that follows it stands elsewhere.
-            self._note_nulls(short, misfits)
-            rows = [row for row in rows if len(row) >= size]
-        heads = np.frombuffer(b"".join([row[:size] for row in rows]), dtype=self._dtype)
+        # A NULL has no bytes: what follows it stands elsewhere, and its row may be shorter than all that comes first.
+        heads = np.frombuffer(b"".join([bytes(row[:size]).ljust(size, b"\0") for row in rows]), dtype=self._dtype)
         good = np.ones(heads.size, dtype=np.bool_)
-        for name, length in self._lengths.items():
-            good &= heads[f"length {name}"] == length
-        texts, ends = self._parse_texts([row[size:] for row in rows])
-        for end in ends.values():
-            good &= end >= 0
-        if not good.all():
-            self._note_nulls([row for row, well in zip(rows, good.tolist(), strict=True) if not well], misfits)
-            heads, texts = heads[good], {name: values[good] for name, values in texts.items()}
-        columns = {name: texts[name] if name in texts else self._numbers(name, heads) for name in self._names}
-        return columns
+        for name, bytes_of_value in self._lengths.items():
+            good &= heads[f"length {name}"] == bytes_of_value
+        rows, heads = self._without_nulls(rows, heads, good, misfits)
+        texts, lengths = self._parse_texts([row[size:] for row in rows])
+        good = np.ones(heads.size, dtype=np.bool_)
+        for length in lengths.values():
+            good &= length >= 0
+        rows, heads = self._without_nulls(rows, heads, good, misfits)
+        texts = {name: values[good] for name, values in texts.items()} if not good.all() else texts
+        return {name: texts[name] if name in texts else self._numbers(name, heads) for name in self._names}
+
+    def _without_nulls(
+        self, rows: Sequence[Any], heads: npt.NDArray[Any], good: npt.NDArray[np.bool_], misfits: Misfits
+    ) -> tuple[Sequence[Any], npt.NDArray[Any]]:
+        """Leave the rows out that have a NULL, and take note of them."""
+        if good.all():
+            return rows, heads
+        self._note_nulls([row for row, well in zip(rows, good.tolist(), strict=True) if not well], misfits)
+        return [row for row, well in zip(rows, good.tolist(), strict=True) if well], heads[good]
 
     def _numbers(self, name: str, heads: npt.NDArray[Any]) -> Array:
         values, dtype = heads[name], self._dtypes[name]

@@ -1,13 +1,13 @@
 """Tables of SQLite as columns.
 
-SQLite keeps any value in any column. Each column is taken as what it is declared to be in one step that fails if a value
-is something else; only then are its values looked at one by one.
+SQLite keeps any value in any column. Each column is taken as what it is declared to be, in one step that fails if a
+value is something else; only then are its values looked at one by one.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -77,7 +77,7 @@ def _shown(key: Any) -> str:
     return key.lstrip("0") or key if isinstance(key, str) else literal(key)
 
 
-def _take(takers: dict[str, _Taker], values: dict[str, Sequence[Any]]) -> tuple[Columns, list[str]]:
+def _take(takers: dict[str, _Taker], values: Mapping[str, Sequence[Any]]) -> tuple[Columns, list[str]]:
     """Take columns, and name those that hold what they cannot."""
     columns: Columns = {}
     failed = []
@@ -89,7 +89,7 @@ def _take(takers: dict[str, _Taker], values: dict[str, Sequence[Any]]) -> tuple[
     return columns, failed
 
 
-def _bad_rows(takers: dict[str, _Taker], values: dict[str, Sequence[Any]]) -> dict[str, npt.NDArray[np.bool_]]:
+def _bad_rows(takers: dict[str, _Taker], values: Mapping[str, Sequence[Any]]) -> dict[str, npt.NDArray[np.bool_]]:
     """Find the rows whose values columns cannot hold, value by value."""
     return {
         name: np.array([bool(_take({name: take}, {name: (value,)})[1]) for value in values[name]])
