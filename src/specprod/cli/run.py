@@ -146,7 +146,8 @@ def _load(
         "run",
         command=command_line(),
         production=dataclasses.asdict(production),
-        setting=configuration.get("results.storage"),
+        # A dry run leaves no record anywhere.
+        setting=None if options.dry_run else configuration.get("results.storage"),
         prepare=prepare,
         retries=retries(configuration),
     ) as ledger:
@@ -180,6 +181,8 @@ def _print(summaries: Sequence[TableSummary], seconds: float, size: int | None, 
         [(item.stage, item.table, item.rows, item.seconds, _rate(item.rows, item.seconds)) for item in summaries],
         total=("all", "", rows, seconds, _rate(rows, seconds)),
     )
+    if rows == 0:
+        click.echo("Nothing was left to be loaded.")
     if size is not None:
         click.echo(f"Nothing was kept. As SQLite the database takes {size / 1e6:,.1f} MB.")
 
