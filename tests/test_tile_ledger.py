@@ -143,3 +143,51 @@ def test_a_damaged_file_of_a_tile(
     assert path.name in message
     assert "DATASUM" in message
     assert main(["tile", str(whole_tree), str(tileid), *own, "--ignore-checksums"]) == 0
+
+
+@pytest.mark.parametrize("source", ["production", "catalogues"])
+def test_verify_of_tiles(
+    whole_tree: Path, database_target: str, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tiles are compared value by value, from either source of photometry, alone and beside a run."""
+    own = ["--specprod", "sample", "--database", database_target, "--schema", "sample", "--quiet"]
+    tileids = [path.name for path in sorted((whole_tree / "spectro/redux/sample/tiles/cumulative").iterdir())]
+    assert main(["tile", str(whole_tree), *tileids, *own, "--source", source, "--primary"]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(whole_tree), *own]) == 0
+    said = capsys.readouterr().out
+    assert "ztile" in said
+    with connect(database_target, schema="sample") as database, database.begin() as connection:
+        ztile = database.name("ztile")
+        first = connection.exec_driver_sql(f"SELECT min(targetid) FROM {ztile}").scalar_one()
+        connection.exec_driver_sql(f"UPDATE {ztile} SET z = z + 0.5 WHERE targetid = {first}")
+        photometry = database.name("photometry")
+        connection.exec_driver_sql(f"UPDATE {photometry} SET ebv = 0.25 WHERE targetid = {first}")
+    assert main(["verify", str(whole_tree), *own]) == 3
+    said = capsys.readouterr().out
+    assert "column z:" in said
+    assert "column ebv:" in said
+    assert main(["tile", str(whole_tree), *tileids, *own, "--source", source, "--update"]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(whole_tree), *own]) == 3
+    said = capsys.readouterr().out
+    assert "column z:" not in said
+    assert "column ebv:" in said
+
+
+def test_verify_of_tiles_after_a_run(
+    whole_tree: Path, database_target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a tile brought stands in the place of what the run did; nothing is a difference that is none."""
+    own = ["--specprod", "sample", "--database", database_target, "--schema", "sample", "--quiet"]
+    tileid = sorted(path.name for path in (whole_tree / "spectro/redux/sample/tiles/cumulative").iterdir())[0]
+    assert main(["run", str(whole_tree), *own]) == 0
+    assert main(["verify", str(whole_tree), *own]) == 0
+    assert main(["tile", str(whole_tree), tileid, *own]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(whole_tree), *own]) == 0, capsys.readouterr().out
+    with connect(database_target, schema="sample") as database, database.begin() as connection:
+        fiberassign = database.name("fiberassign")
+        connection.exec_driver_sql(f"DELETE FROM {fiberassign} WHERE tileid = {tileid} AND location < 1000")
+    assert main(["verify", str(whole_tree), *own]) == 3
+    assert f"tile {tileid}" in capsys.readouterr().out

@@ -145,6 +145,8 @@ def _load(
     )
     tree = ProductionTree(options.root, configuration.production(options.specprod))
     job = execution("run", configuration, tree=tree, anew=options.overwrite)
+    # A dry run leaves no record anywhere.
+    job = dataclasses.replace(job, setting=None) if options.dry_run else job
     with opened(target, job, prepare=prepare, retries=retries(configuration)) as ledger:
         loader = Loader(
             target,
@@ -177,6 +179,8 @@ def _print(summaries: Sequence[TableSummary], seconds: float, size: int | None, 
         [(item.stage, item.table, item.rows, item.seconds, _rate(item.rows, item.seconds)) for item in summaries],
         total=("all", "", rows, seconds, _rate(rows, seconds)),
     )
+    if rows == 0:
+        click.echo("Nothing was left to be loaded.")
     if size is not None:
         click.echo(f"Nothing was kept. As SQLite the database takes {size / 1e6:,.1f} MB.")
 

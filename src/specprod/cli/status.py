@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from specprod.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from specprod.loading.tile_records import TileRecord
+    from specprod.production.status import Status
 
 
 @click.command(epilog="Example: specprod-load status --database prod.db --specprod sample --root prod")
@@ -43,35 +45,27 @@ def status(specprod: str | None, root: Path | None, files: bool, as_json: bool, 
     if as_json:
         print_json(dataclasses.asdict(found))
         return 0
-    _print(found, files)
+    _print(found, files, complete=tree is not None)
     return 0
 
 
-def _print(found: object, files: bool) -> None:
-    from specprod.production.status import Status
-
-    if not isinstance(found, Status):
-        raise TypeError("expected a Status")
+def _print(found: Status, files: bool, complete: bool) -> None:
+    """Print what fits a terminal of 80 columns; names of files may be longer."""
     print_table(
-        ("run", "what", "state", "started (UTC)", "seconds", "stages"),
+        ("run", "what", "state", "started (UTC)", "seconds"),
         [
-            (
-                item["number"],
-                item["name"],
-                item["state"],
-                f"{item['started']:%Y-%m-%d %H:%M:%S}",
-                item["seconds"],
-                ", ".join(f"{name} {state}" for name, state in item["stages"].items()),
-            )
+            (item["number"], item["name"], item["state"], f"{item['started']:%Y-%m-%d %H:%M:%S}", item["seconds"])
             for item in found.runs
         ],
     )
     for item in found.runs:
+        if item["stages"]:
+            _line(f"run {item['number']}: ", ", ".join(f"{name} {state}" for name, state in item["stages"].items()))
         if item["message"]:
-            click.echo(f"run {item['number']}: {item['message']}")
+            _line(f"run {item['number']}: ", item["message"])
     click.echo()
     print_table(
-        ("table", "rows", "rejected", "files", "complete", "rows/s", "missing"),
+        ("table", "rows", "rejected", "files", "complete", "rows/s"),
         [
             (
                 item.table,
@@ -80,22 +74,37 @@ def _print(found: object, files: bool) -> None:
                 item.files,
                 item.complete,
                 round(item.rows / item.seconds) if item.seconds > 0 else None,
-                ", ".join(item.missing),
             )
             for item in found.tables
         ],
     )
+    for table in found.tables:
+        if table.missing:
+            _line(f"{table.table} lacks ", ", ".join(table.missing))
     _print_tiles(found.tiles, files)
     if files:
         click.echo()
-        print_table(
-            ("file", "table", "rows read", "of", "written", "rejected"),
-            [(i.file, i.table, i.rows_read, i.file_rows, i.rows, i.rejected) for i in found.files],
-        )
+        for file in found.files:
+            click.echo(f"{file.file}")
+            state = (
+                f"{file.rows_read:,} of {file.file_rows:,} rows read, {file.rows:,} written, {file.rejected:,} rejected"
+            )
+            click.echo(f"  {file.table}: {state}")
     if found.left:
         click.echo("\nleft to be loaded:")
-        for line in found.left:
-            click.echo(f"  {line}")
+        for text in found.left:
+            _line("  ", text)
+    elif complete:
+        click.echo("\nNothing is left to be loaded.")
+
+
+def _line(start: str, text: str) -> None:
+    """Print a text, on more than one line if need be; words, such as names of files, stay whole."""
+    click.echo(
+        textwrap.fill(
+            text, 80, initial_indent=start, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    )
 
 
 def _print_tiles(tiles: Sequence[TileRecord], every: bool) -> None:
@@ -121,4 +130,4 @@ def _print_tiles(tiles: Sequence[TileRecord], every: bool) -> None:
     if uncatalogued:
         click.echo(f"{uncatalogued:,} targets of tiles are in no catalogue")
     for tile in failed:
-        click.echo(f"tile {tile.tileid}: {tile.message}")
+        _line(f"tile {tile.tileid}: ", tile.message)

@@ -20,27 +20,44 @@ from specprod.stages import STAGE_NAMES
 @click.option(
     "--limit", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Differences a table."
 )
+@click.option(
+    "--patch-schema",
+    metavar="NAME",
+    help="Schema of the tables of coeff-fix in PostgreSQL.  [default: coeff_patch_NAME]",
+)
 @json_option
 @database_options
 def verify(
-    root: Path, specprod: str, stages: tuple[str, ...], limit: int, as_json: bool, where: DatabaseOptions
+    root: Path,
+    specprod: str,
+    stages: tuple[str, ...],
+    limit: int,
+    patch_schema: str | None,
+    as_json: bool,
+    where: DatabaseOptions,
 ) -> int:
     """Compare every value of the tables with the files below ROOT from which the ledger says that they were loaded.
 
-    Also looks for rows that are in no file, rows that refer to none, and missing keys and indexes. The exit code is 3
-    if anything differs.
+    Also looks for rows that are in no file, rows that refer to none, and what is missing of keys, indexes, columns,
+    comments, and the ledger. The exit code is 3 if anything differs.
     """
     configuration = where.configuration(specprod)
 
+    from specprod.coeff import default_schema
+    from specprod.files.places import Places
     from specprod.files.tree import ProductionTree
     from specprod.loading.execution import recorded
     from specprod.production import verification
 
-    tree = ProductionTree(root, configuration.production(specprod))
+    tree = ProductionTree(root, configuration.production(specprod), Places.of(configuration))
     # A copy of the tree may be what the database is compared with.
     job = execution("verify", configuration, production=dataclasses.asdict(tree.production), shared=True)
-    with where.open(configuration, specprod) as target, recorded(target, job, retries(configuration)):
-        reports = verification.verify(target, tree, stages=stages or STAGE_NAMES, limit=limit)
+    with (
+        where.open(configuration, specprod) as target,
+        target.beside(patch_schema or default_schema(specprod)) as patches,
+        recorded(target, job, retries(configuration)),
+    ):
+        reports = verification.verify(target, tree, stages=stages or STAGE_NAMES, limit=limit, patches=patches)
     different = any(report.differences for report in reports)
     if as_json:
         print_json({"equal": not different, "tables": [dataclasses.asdict(report) for report in reports]})
@@ -50,8 +67,8 @@ def verify(
         [(item.table, item.files, item.expected, item.found, not item.differences) for item in reports],
     )
     for report in reports:
-        for difference in report.differences:
-            click.echo(str(difference))
+        for line in (*report.differences, *(f"{report.table}: {note}" for note in report.notes)):
+            click.echo(str(line))
     if not reports:
         click.echo("The ledger names no file of these stages: nothing was loaded.")
     return 3 if different or not reports else 0

@@ -20,6 +20,8 @@ from sqlalchemy.orm import Session
 from specprod.configuration.passwords import mask_password
 from specprod.database.catalogue import Keys
 from specprod.database.ddl import Statements
+from specprod.database.matching import Matcher
+from specprod.database.misfits import Misfits
 from specprod.database.naming import Names
 from specprod.database.writing import Writer
 from specprod.errors import ConnectionFailedError
@@ -243,7 +245,14 @@ class Database(ABC):
 
     @abstractmethod
     def fetch(
-        self, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any] | None = None
+        self,
+        connection: Connection,
+        cls: type[SchemaMixin],
+        keys: npt.NDArray[Any] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        misfits: Misfits | None = None,
+        batch: int | None = None,
     ) -> Iterator[Columns]:
         """Yield all rows of a table, or those of some keys, as columns; 128-bit ids as 39 digits of text.
 
@@ -254,12 +263,36 @@ class Database(ABC):
             The table.
         keys : numpy.ndarray, optional
             Values of the primary key, as `specprod.survey.identifiers.comparable` gives them.
+        names : sequence of str, optional
+            Some of the columns.
+        misfits : Misfits, optional
+            Takes the rows that have values that their columns cannot hold, such as NULL, or text in a column of
+            numbers; without it the first one is an error.
+        batch : int, optional
+            Rows at a time, some thousand by default.
 
         Yields
         ------
         dict of str to numpy.ndarray
-            Some thousand rows each, in no particular order.
+            In no particular order.
+
+        Raises
+        ------
+        DatabaseError
         """
+
+    def matcher(self, connection: Connection, cls: type[SchemaMixin], names: Sequence[str]) -> Matcher | None:
+        """Make what compares rows with those of a table within the database; None where it had better be read.
+
+        Parameters
+        ----------
+        connection : sqlalchemy.Connection
+        cls : class
+            The table.
+        names : sequence of str
+            The columns that are compared, the key among them.
+        """
+        return None
 
     @abstractmethod
     def fetch_integers(self, connection: Connection, cls: type[SchemaMixin], column: str) -> npt.NDArray[np.int64]:

@@ -70,8 +70,8 @@ class TargetSet:
         """Find which of some are in the set."""
         if self._new:
             new, self._new = np.concatenate([self._recent, *self._new]), []
-            # What comes little by little is sorted by itself, until it is worth joining the rest.
-            if new.size > max(1_000_000, self._sorted.size // 8):
+            # What comes little by little is sorted by itself, again and again, until it is worth joining the rest.
+            if new.size > max(10_000, self._sorted.size // 8):
                 self._sorted, new = np.union1d(self._sorted, new), new[:0]
             self._recent = np.unique(new)
         return contained(self._sorted, targetid) | contained(self._recent, targetid)

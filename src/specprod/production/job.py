@@ -18,9 +18,9 @@ from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
 from specprod.errors import ConstraintError, InputError, SchemaError
 from specprod.files.opening import open_table
-from specprod.files.tree import TILES_HDU, ProductionTree
+from specprod.files.tree import ProductionTree
 from specprod.loading.constraints import delete_orphans, settle_duplicates
-from specprod.loading.filters import NewTargets, not_sky
+from specprod.loading.filters import NewTargets
 from specprod.loading.interfaces import NoProgress, Progress
 from specprod.loading.loader import Loader
 from specprod.loading.pieces import FileLoad
@@ -40,6 +40,7 @@ from specprod.model import (
     Ztile,
     table_of,
 )
+from specprod.production.parts import part_of
 from specprod.production.scheduling import Job, run_jobs
 from specprod.production.setup import load_versions
 from specprod.stages import ONE_WRITER, STAGE_NAMES, STAGES, Stage
@@ -53,25 +54,25 @@ logger = logging.getLogger(__name__)
 
 
 def _exposures(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
-    yield FileLoad(tree.tiles(), TILES_HDU, Tile, stage="exposures")
-    yield FileLoad(tree.exposures(), "EXPOSURES", Exposure, stage="exposures")
-    yield FileLoad(tree.exposures(), "FRAMES", Frame, stage="exposures")
+    yield part_of("exposures", Tile).load(tree.tiles())
+    yield part_of("exposures", Exposure).load(tree.exposures())
+    yield part_of("exposures", Frame).load(tree.exposures())
 
 
 def _photometry(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
     for path in tree.tractorphot():
-        yield FileLoad(path, "TRACTORPHOT", Photometry, stage="photometry")
+        yield part_of("photometry", Photometry).load(path)
 
 
 def _targetphot(tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
     new = NewTargets(database)
     for path in tree.targetphot():
-        yield FileLoad(path, "TARGETPHOT", Photometry, row_filter=new, only_new=True, stage="targetphot")
+        yield part_of("targetphot", Photometry).load(path, row_filter=new)
 
 
 def _target(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
     for path in tree.targetphot():
-        yield FileLoad(path, "TARGETPHOT", Target, stage="target")
+        yield part_of("target", Target).load(path)
 
 
 def _redshift(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
@@ -79,7 +80,7 @@ def _redshift(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
         for file in tree.redshifts(kind)[0]:
             given = {"survey": file.survey, "program": file.program}
             given |= {"spgrp": "cumulative"} if cls is Ztile else {}
-            yield FileLoad(file.path, "ZCATALOG", cls, given, not_sky, stage="redshift")
+            yield part_of("redshift", cls).load(file.path, given)
 
 
 def loaded_tiles(database: Database) -> list[int]:
@@ -95,8 +96,8 @@ def loaded_tiles(database: Database) -> list[int]:
 def _fiberassign(tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
     for tileid in loaded_tiles(database):
         path = tree.fiberassign(tileid)
-        yield FileLoad(path, "FIBERASSIGN", Fiberassign, {"tileid": tileid}, not_sky, stage="fiberassign")
-        yield FileLoad(path, "POTENTIAL_ASSIGNMENTS", Potential, {"tileid": tileid}, not_sky, stage="fiberassign")
+        for cls in (Fiberassign, Potential):
+            yield part_of("fiberassign", cls).load(path, {"tileid": tileid})
 
 
 #: What yields the files of each stage.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,21 @@ from specprod.errors import ValueRejectedError
 from specprod.model import Version, table_of
 from specprod.results.orm import OrmPipelineResultsStorage
 
-__all__ = ["DEFAULT_PUBLIC_ROLE", "DEFAULT_ROLES", "kept_version", "load_versions", "setup_db"]
+__all__ = [
+    "DEFAULT_PUBLIC_ROLE",
+    "DEFAULT_ROLES",
+    "data_versions",
+    "kept_version",
+    "load_versions",
+    "recorded_versions",
+    "setup_db",
+]
 
 logger = logging.getLogger(__name__)
+
+#: Packages whose versions are kept, and their names in table version: the package and the production that it loads have
+#: one name in the field; there, the production is the data set.
+_PACKAGES = {"astropy": "astropy", "numpy": "numpy", "sqlalchemy": "sqlalchemy", "specprod": "specprod-load"}
 
 DEFAULT_ROLES = ("desi",)
 DEFAULT_PUBLIC_ROLE = "desi_public"
@@ -119,12 +131,8 @@ def load_versions(
         with translated(), database.begin() as own:
             load_versions(photometry, redshift, release, specprod, tiles, database=database, connection=own)
         return
-    versions = {
-        name: kept_version(name, package_version(name)) for name in ("astropy", "numpy", "sqlalchemy", "specprod")
-    }
-    versions |= {"lsd9-photometry": photometry, "redshift": redshift, "release": release}
-    # The package and the production that it loads have one name in the field; the production is the data set.
-    versions |= {"specprod-load": versions.pop("specprod"), "specprod": specprod, "tiles": tiles}
+    packages = {row: kept_version(name, package_version(name)) for name, row in _PACKAGES.items()}
+    versions = packages | data_versions(photometry, redshift, release, specprod, tiles)
     table = table_of(Version)
     for package, value in versions.items():
         if len(value) > LONGEST_VERSION:
@@ -138,6 +146,22 @@ def load_versions(
             connection.execute(sa.insert(table).values(id=number, package=package, version=value))
         elif there[package].version != value:
             connection.execute(sa.update(table).where(table.c.package == package).values(version=value))
+
+
+def data_versions(photometry: str, redshift: str, release: str, specprod: str, tiles: str) -> dict[str, str]:
+    """Versions of the data, by their names in table version."""
+    return {
+        "lsd9-photometry": photometry,
+        "redshift": redshift,
+        "release": release,
+        "specprod": specprod,
+        "tiles": tiles,
+    }
+
+
+def recorded_versions(packages: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """Versions of packages as the ledger has them, by their names in table version; none where it does not say."""
+    return {row: {version[:LONGEST_VERSION] for version in packages.get(name, ())} for name, row in _PACKAGES.items()}
 
 
 def kept_version(package: str, version: str) -> str:

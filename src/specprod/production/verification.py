@@ -1,154 +1,56 @@
 """Whether a database equals the files that were loaded into it, value by value.
 
-Each row has a hash of all its values, and a table the sum of these, which depends on no order and takes no memory.
-Files and table are read at the same time. Only where the sums differ are rows looked up by their keys, to say which
-differ.
+What is compared comes from the ledger. Of each table, all rows are compared in one pass over files and table that holds
+none of them; only where they differ are rows looked up, to say which differ.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+import sqlalchemy as sa
 
-from specprod.database.keys import missing_keys, orphans
-from specprod.database.schema import existing_tables
-from specprod.files.tree import relative_name
+from specprod.database.failures import translated
+from specprod.errors import DatabaseError, InputError
 from specprod.loading.again import slices_of_files
+from specprod.loading.filters import TargetSet
 from specprod.loading.known import Parents, keys_of_files
-from specprod.loading.pieces import FileLoad
 from specprod.loading.rules import Known, Slice
-from specprod.model import SchemaMixin, Zpix, Ztile, table_of
-from specprod.model.converting import Columns, Rejects
-from specprod.production.job import stage_loads
-from specprod.results.base import State
-from specprod.results.orm import OrmPipelineResultsStorage
-from specprod.stages import STAGE_NAMES
-from specprod.survey.identifiers import comparable
+from specprod.model import TABLES, Photometry, SchemaMixin, Tile, Version, Zpix, Ztile, table_of
+from specprod.model.converting import Rejects
+from specprod.production.comparing import Compared, agreement
+from specprod.production.declared import existing_columns, missing_parts, wrong_columns
+from specprod.production.differences import Difference, TableReport
+from specprod.production.excuses import Excuses
+from specprod.production.locating import KEYS, locate
+from specprod.production.recorded import Recorded, RecordedFile, has_ledger, read_ledger
+from specprod.production.setup import data_versions, recorded_versions
+from specprod.stages import STAGE_NAMES, STAGES
+from specprod.tiles.reread import RereadTiles
 
 if TYPE_CHECKING:
-    from specprod.database.connection import Database
+    from specprod.database.interface import Database
     from specprod.files.tree import ProductionTree
 
-__all__ = ["Difference", "TableReport", "row_hashes", "verify"]
+__all__ = ["Difference", "TableReport", "verify"]
 
 logger = logging.getLogger(__name__)
 
 _COMPUTED = ("sv_nspec", "sv_primary", "main_nspec", "main_primary", "zcat_nspec", "zcat_primary")
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One thing that is not as it should be.
-
-    Attributes
-    ----------
-    table, what : str
-    file, column : str or None
-    row : int or None
-        Row in the file.
-    expected, found : str or None
-        Values in the file and in the database.
-    """
-
-    table: str
-    what: str
-    file: str | None = None
-    row: int | None = None
-    column: str | None = None
-    expected: str | None = None
-    found: str | None = None
-
-    def __str__(self) -> str:
-        place = f"{self.file}, row {self.row}: " if self.file else ""
-        values = f", column {self.column}: file {self.expected}, database {self.found}" if self.column else ""
-        return f"{self.table}: {place}{self.what}{values}"
-
-
-@dataclass
-class TableReport:
-    """What was found of a table.
-
-    Attributes
-    ----------
-    table : str
-    files : int
-        Files that were compared.
-    expected, found : int
-        Rows in the files, and in the table.
-    differences : list of Difference
-        The first ones.
-    """
-
-    table: str
-    files: int = 0
-    expected: int = 0
-    found: int = 0
-    differences: list[Difference] = field(default_factory=list)
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """A file that was loaded: the ranges of rows that count, and how many of these were left out."""
-
-    load: FileLoad
-    ranges: Sequence[tuple[int, int]]
-    rejected: int
-
-
-def _words(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.uint64]]:
-    """Yield the values of a column as 64-bit words."""
-    if values.dtype.kind == "f":
-        # SQLite does not keep the sign of a zero.
-        positive = values + values.dtype.type(0)
-        yield positive.view(f"u{values.dtype.itemsize}").astype(np.uint64)
-    elif values.dtype.kind == "S":
-        width = -(-max(values.dtype.itemsize, 1) // 8)
-        words = np.ascontiguousarray(values.astype(f"S{8 * width}")).view(np.uint64).reshape(values.size, width)
-        yield from words.T
-    else:
-        yield values.astype(np.int64).view(np.uint64)
-
-
-def row_hashes(columns: Columns) -> npt.NDArray[np.uint64]:
-    """Hash the rows of a table.
-
-    Parameters
-    ----------
-    columns : dict of str to numpy.ndarray, each of shape (n,)
-
-    Returns
-    -------
-    numpy.ndarray of uint64, shape (n,)
-
-    Notes
-    -----
-    Each word is multiplied by an odd number of its column and place; the finalizer is that of splitmix64.
-    """
-    size = len(next(iter(columns.values())))
-    total = np.zeros(size, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for number, values in enumerate(columns.values()):
-            for place, word in enumerate(_words(comparable(values))):
-                # Words of blanks add nothing: texts may be held in arrays of any width.
-                factor = np.uint64(
-                    (0x9E3779B97F4A7C15 * (2 * (number * 64 + place) + 1)) & 0xFFFFFFFFFFFFFFFF
-                ) | np.uint64(1)
-                mixed = (word ^ (word >> np.uint64(31))) * factor
-                total += mixed ^ (mixed >> np.uint64(29))
-        total = (total ^ (total >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        total = (total ^ (total >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return total ^ (total >> np.uint64(31))
-
-
 def verify(
-    database: Database, tree: ProductionTree, *, stages: Sequence[str] = STAGE_NAMES, limit: int = 10
+    database: Database,
+    tree: ProductionTree,
+    *,
+    stages: Sequence[str] = STAGE_NAMES,
+    limit: int = 10,
+    patches: Database | None = None,
+    keys: int = KEYS,
 ) -> list[TableReport]:
     """Compare a database with the files that its ledger names.
 
@@ -158,176 +60,208 @@ def verify(
     tree : ProductionTree
         Where the files stand now.
     stages : sequence of str
-        Some of `specprod.stages.STAGE_NAMES`.
+        Some of `specprod.stages.STAGE_NAMES`; their tables are compared with all that was loaded into them.
     limit : int
-        How many differences of a table are looked for.
+        How many rows of a table that differ are named.
+    patches : Database, optional
+        The schema of the patch tables of ``coeff-fix``.
+    keys : int
+        How many keys are held in memory at a time where a table differs.
 
     Returns
     -------
     list of TableReport
-        A table without differences equals its files, and has all its keys, indexes and references.
+        A table without differences equals its files, and has all its keys, indexes and references. Tables without rows
+        of which the ledger names no file are left out.
 
     Raises
     ------
-    InputError, DatabaseError
+    DatabaseError
     """
-    ledger: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    rejected: dict[tuple[str, str], int] = {}
-    for item in OrmPipelineResultsStorage(database).get_task_results(state=str(State.DONE)):
-        place = (item.table_name or "", item.file or "")
-        ledger.setdefault(place, []).append((item.first_row or 0, item.last_row or 0))
-        rejected[place] = rejected.get(place, 0) + (item.rejected or 0)
-    loads: dict[type[SchemaMixin], list[_Loaded]] = {}
-    for stage in (stage for stage in STAGE_NAMES if stage in stages):
-        for load in stage_loads(stage, tree, database):
-            place = (table_of(load.table).name, relative_name(load.path, tree.root))
-            if place in ledger:
-                loads.setdefault(load.table, []).append(_Loaded(load, sorted(ledger[place]), rejected[place]))
+    names = {table for stage in stages for table in STAGES[stage].tables}
+    known = has_ledger(database)
+    recorded = read_ledger(database, tree.root, names) if known else Recorded()
     reports = []
-    for cls, items in loads.items():
-        reports.append(_verify_table(database, tree, cls, items, limit))
-        _check_keys(database, cls, reports[-1])
+    if not known:
+        reports.append(TableReport("ledger"))
+        reports[-1].add("there is no ledger: what was loaded from which files is not known")
+    with contextlib.ExitStack() as stack:
+        tiles = stack.enter_context(_reread_tiles(database, tree, recorded)) if recorded.tiles else None
+        for cls in (cls for cls in TABLES if table_of(cls).name in names):
+            report = _Table(database, cls, recorded, tiles, limit, keys, patches).report()
+            if cls is Tile and tiles is not None:
+                for tileid, reason in tiles.failures.items():
+                    report.add(f"tile {tileid} cannot be read any more: {reason}")
+            if report.files or report.found or report.differences:
+                reports.append(report)
+    if "exposures" in stages and reports:
+        reports.append(_versions(database, tree, recorded.versions))
     return reports
 
 
-def _columns_to_compare(tree: ProductionTree, cls: type[SchemaMixin]) -> list[str]:
-    """Names of the columns whose values come from the files; which spectra are primary may have been computed."""
-    names = [item.name for item in table_of(cls).columns]
-    if cls in (Zpix, Ztile) and not tree.redshifts(table_of(cls).name)[1]:
-        return [name for name in names if name not in _COMPUTED]
-    return names
+def _reread_tiles(database: Database, tree: ProductionTree, recorded: Recorded) -> RereadTiles:
+    """Read the tiles again that were loaded one by one, after the photometry that was there before."""
+    known = TargetSet()
+    for part in _slices(database, Photometry, recorded.files.get(Photometry, ()), {}):
+        known.add(part.columns["targetid"])
+    return RereadTiles(database, tree, recorded.tiles, known)
 
 
-def _verify_table(
-    database: Database,
-    tree: ProductionTree,
-    cls: type[SchemaMixin],
-    items: Sequence[_Loaded],
-    limit: int,
-) -> TableReport:
-    names = _columns_to_compare(tree, cls)
-    report = TableReport(table_of(cls).name, files=len(items))
+class _Table:
+    """The comparison of one table."""
 
-    left_out: dict[str, int] = {}
+    def __init__(
+        self,
+        database: Database,
+        cls: type[SchemaMixin],
+        recorded: Recorded,
+        tiles: RereadTiles | None,
+        limit: int,
+        keys: int,
+        patches: Database | None,
+    ) -> None:
+        self._database = database
+        self._cls = cls
+        self._limit = limit
+        self._keys = keys
+        self._files = list(recorded.files.get(cls, ()))
+        self._tiles = tiles
+        self._excuses = Excuses(database, cls, bool(recorded.tiles), patches)
+        self._report = TableReport(table_of(cls).name)
 
-    def of_files() -> tuple[int, int]:
-        return _digest(piece.columns for piece in _slices(database, cls, items, left_out))
+    def report(self) -> TableReport:
+        """Compare, and say what differs."""
+        report, database = self._report, self._database
+        try:
+            with translated(), database.connect() as connection:
+                there = existing_columns(database, connection, self._cls)
+                if there is None:
+                    report.files = len(self._files)
+                    if self._files:
+                        report.add("the table is missing")
+                    return report
+                wrong = dict(wrong_columns(database, connection, self._cls))
+            self._compare([name for name in self._from_files() if name in there and name not in wrong])
+            for what in wrong.values():
+                report.add(what)
+            with translated(), database.connect() as connection:
+                for what in missing_parts(database, connection, self._cls):
+                    report.add(what)
+        except DatabaseError as error:
+            report.add(f"cannot be read: {error}")
+        return report
 
-    def of_database() -> tuple[int, int]:
-        with database.connect() as connection:
-            return _digest(database.fetch(connection, cls))
+    def _from_files(self) -> list[str]:
+        """Names of the columns whose values come from files; which spectra are primary may have been computed."""
+        names = [item.name for item in table_of(self._cls).columns]
+        whole = any(Path(file.name).name.startswith("zall-") for file in self._files) and self._tiles is None
+        return names if whole or self._cls not in (Zpix, Ztile) else [n for n in names if n not in _COMPUTED]
 
-    def _digest(batches: Iterator[Columns]) -> tuple[int, int]:
-        rows = digest = 0
-        for columns in batches:
-            hashes = row_hashes({name: columns[name] for name in names})
-            rows += hashes.size
-            digest = (digest + int(np.add.reduce(hashes))) & 0xFFFFFFFFFFFFFFFF
-        return rows, digest
+    def _compare(self, names: Sequence[str]) -> None:
+        """Compare the rows with those of all files that can be read."""
+        report = self._report
+        for file in self._files:
+            for first, last in file.gaps:
+                report.add(f"rows {first} to {last} are not in the ledger, though later ones are", file.name)
+        absent = [file for file in self._files if not file.load.path.is_file()]
+        for file in absent:
+            report.add("the ledger names this file, which is not there", file.name)
+        while True:
+            files = [file for file in self._files if file not in absent]
+            differences, notes = len(report.differences), len(report.notes)
+            try:
+                self._compare_with(files, names, sum(file.rows for file in absent))
+                return
+            except InputError as error:
+                unreadable = [file for file in files if str(file.load.path) == str(error.file)]
+                if not unreadable:
+                    raise
+                # The others are compared without it.
+                del report.differences[differences:], report.notes[notes:]
+                report.add(f"cannot be read: {error}", unreadable[0].name)
+                absent += unreadable
 
-    with ThreadPoolExecutor(2) as pool:
-        files, found = pool.submit(of_files), pool.submit(of_database)
-        report.expected, report.found = files.result()[0], found.result()[0]
-        same = files.result() == found.result()
-    if not same:
-        report.differences += _locate(database, cls, items, names, limit)
-    for item in items:
-        if left_out[str(item.load.path)] != item.rejected:
-            what = f"{left_out[str(item.load.path)]} rows violate a rule, but {item.rejected} were rejected by the load"
-            report.differences.append(Difference(report.table, what, str(item.load.path)))
-    return report
+    def _compare_with(self, files: Sequence[RecordedFile], names: Sequence[str], unread: int) -> None:
+        database, report = self._database, self._report
+        left_out: dict[str, int] = {}
+        compared = Compared(database, self._cls, names, lambda: self._slices(files, left_out))
+        with translated():
+            result = agreement(compared)
+            report.files, report.expected, report.found = len(files), result.expected, result.found
+            report.files += self._tiles.count(self._cls) if self._tiles is not None else 0
+            if not result.equal:
+                self._locate(compared, unread)
+        for file in files:
+            count = left_out.get(str(file.load.path), 0)
+            if count != file.rejected:
+                report.add(f"{count} rows violate a rule, but {file.rejected} were rejected by the load", file.name)
+
+    def _slices(self, files: Sequence[RecordedFile], left_out: dict[str, int]) -> Iterator[Slice]:
+        """Read the rows of files, and in the place of those of tiles that were loaded one by one the rows of these."""
+        for part in _slices(self._database, self._cls, files, left_out):
+            stays = part if self._tiles is None else self._tiles.stay(part)
+            if stays.rows.size:
+                yield stays
+        if self._tiles is not None:
+            yield from self._tiles.slices(self._cls)
+
+    def _locate(self, compared: Compared, unread: int) -> None:
+        report = self._report
+        if not self._files and self._tiles is None and report.found:
+            report.add(f"has {report.found} rows, but the ledger names no file from which they came")
+            return
+        if compared.key not in compared.names:
+            report.add("rows differ; which ones is not known without the column of the key")
+            return
+        found = locate(compared, report.expected, self._limit, self._excuses, keys=self._keys, unread=unread)
+        report.differences += found.differences
+        report.notes += self._excuses.notes()
+        if not found.differences and not found.excused and found.extra != unread:
+            report.add("rows differ, but did not when they were looked for: the table was changed meanwhile")
 
 
 def _slices(
-    database: Database, cls: type[SchemaMixin], items: Sequence[_Loaded], left_out: dict[str, int]
+    database: Database, cls: type[SchemaMixin], files: Sequence[RecordedFile], left_out: dict[str, int]
 ) -> Iterator[Slice]:
     """Read the rows that files gave, by the rules of a load, and count those that were left out."""
-    found = {item.load: Rejects() for item in items}
+    found = {file.load: Rejects() for file in files}
     with contextlib.ExitStack() as stack:
         known: list[Known] = []
-        if any(item.rejected for item in items):
+        if any(file.rejected for file in files):
             # Rows that repeat a key or refer to none were left out; the database says which.
             connection = stack.enter_context(database.connect())
             transaction = connection.begin()
             stack.callback(transaction.rollback)
-            keys = keys_of_files(database, connection, cls, [item.load for item in items])
+            keys = keys_of_files(database, connection, cls, [file.load for file in files])
             known = [stack.enter_context(keys), Parents(database, connection, cls)]
-        yield from slices_of_files([(item.load, item.ranges) for item in items], lambda load: found[load], known)
+        yield from slices_of_files([(file.load, file.ranges) for file in files], lambda load: found[load], known)
     for load, rejects in found.items():
         left_out[str(load.path)] = len({row for row, *_ in rejects.rows})
 
 
-def _locate(
-    database: Database, cls: type[SchemaMixin], items: Sequence[_Loaded], names: list[str], limit: int
-) -> list[Difference]:
-    """Find rows that are missing, different, or in no file."""
-    table = table_of(cls)
-    (key,) = (item.name for item in table.primary_key.columns)
-    found: list[Difference] = []
-    keys = []
-    with database.connect() as connection:
-        for piece in _slices(database, cls, items, {}):
-            load, rows, columns = piece.load, piece.rows, piece.columns
-            wanted = comparable(columns[key])
-            keys.append(wanted)
-            if len(found) >= limit:
-                continue
-            batches = list(database.fetch(connection, cls, wanted))
-            there = {name: np.concatenate([batch[name] for batch in batches]) for name in names} if batches else {}
-            found += _compare(table.name, key, load, rows, columns, there, names)
-        every = np.concatenate(keys) if keys else np.empty(0)
-        repeated = np.unique(every, return_counts=True)
-        for value in repeated[0][repeated[1] > 1][:limit].tolist():
-            found.append(Difference(table.name, f"key {_text(value)} occurs in several rows of the files"))
-        for batch in database.fetch(connection, cls):
-            if len(found) >= limit:
-                break
-            for value in batch[key][~np.isin(batch[key], every)][:limit].tolist():
-                found.append(Difference(table.name, f"the row with key {_text(value)} is in no file"))
-    return found[:limit] or [Difference(table.name, "rows occur several times")]
-
-
-def _compare(
-    table: str,
-    key: str,
-    load: FileLoad,
-    rows: npt.NDArray[np.int64],
-    columns: Columns,
-    there: Columns,
-    names: list[str],
-) -> Iterator[Difference]:
-    wanted = comparable(columns[key])
-    have = there.get(key, np.empty(0, dtype=wanted.dtype))
-    order = np.argsort(have)
-    place = np.searchsorted(have, wanted, sorter=order)
-    place = np.where(place < have.size, place, 0)
-    present = have[order][place] == wanted if have.size else np.zeros(wanted.size, dtype=np.bool_)
-    for row, value in zip(rows[~present].tolist(), wanted[~present].tolist(), strict=True):
-        yield Difference(table, f"the row with key {_text(value)} is missing", str(load.path), row)
-    for name in names if present.any() else ():
-        expected, found = comparable(columns[name])[present], there[name][order][place[present]]
-        for i in np.flatnonzero(expected != found).tolist():
-            yield Difference(
-                table,
-                f"the row with key {_text(wanted[present][i])} differs",
-                str(load.path),
-                int(rows[present][i]),
-                name,
-                _text(expected[i]),
-                _text(found[i]),
-            )
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _check_keys(database: Database, cls: type[SchemaMixin], report: TableReport) -> None:
-    """Look for keys, indexes and references that are missing, and for rows that refer to none."""
-    with database.connect() as connection:
-        if cls not in existing_tables(database, connection, [cls]):
-            report.differences.append(Difference(report.table, "the table is missing"))
-            return
-        for name in missing_keys(database, connection, cls):
-            report.differences.append(Difference(report.table, f"index or key {name} is missing"))
-        report.differences += [Difference(report.table, text) for text in orphans(database, connection, cls)]
+def _versions(database: Database, tree: ProductionTree, loaded: Mapping[str, Collection[str]]) -> TableReport:
+    """Compare table version with the versions of the data and those of the packages of the loads."""
+    table = table_of(Version)
+    report = TableReport(table.name)
+    with translated(), database.connect() as connection:
+        there = existing_columns(database, connection, Version)
+        if there is None or len(there) < len(table.columns):
+            report.add("the table, or a column of it, is missing")
+            return report
+        found = {str(row.package): str(row.version) for row in connection.execute(sa.select(table))}
+        report.found = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+    names = tree.production
+    data = data_versions(names.photometry, names.redshift, names.release, names.specprod, names.tiles)
+    expected = {name: {version} for name, version in data.items()} | recorded_versions(loaded)
+    report.expected = len(expected)
+    for package in sorted(expected.keys() | found.keys()):
+        if package not in found:
+            report.add(f"the row of {package} is missing")
+        elif package not in expected:
+            report.add(f"has a row of {package}, which no load writes")
+        elif expected[package] and found[package] not in expected[package]:
+            wanted = " or ".join(sorted(expected[package]))
+            report.add(f"{package} has version {found[package]!r}, expected {wanted!r}")
+    if report.found != len(found):
+        report.add("packages have several rows")
+    return report

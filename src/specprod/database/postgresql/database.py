@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from specprod.database import cone
 from specprod.database.catalogue import Keys
 from specprod.database.interface import Database
+from specprod.database.misfits import Misfits
 from specprod.database.postgresql import fetching, locking, values
 from specprod.database.postgresql.ddl import PostgresqlStatements
 from specprod.database.postgresql.driver import psycopg_connection
@@ -138,10 +139,17 @@ class PostgresqlDatabase(Database):
         return CopyWriter(self.names, cls)
 
     def fetch(
-        self, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any] | None = None
+        self,
+        connection: Connection,
+        cls: type[SchemaMixin],
+        keys: npt.NDArray[Any] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        misfits: Misfits | None = None,
+        batch: int | None = None,
     ) -> Iterator[Columns]:
         """Yield rows as columns; see `Database.fetch`."""
-        return fetching.fetch(self.names, connection, cls, keys)
+        return fetching.fetch(self.names, connection, cls, keys, names, misfits, batch or fetching.BATCH)
 
     def fetch_integers(self, connection: Connection, cls: type[SchemaMixin], column: str) -> npt.NDArray[np.int64]:
         """Read one column of integers, all as one value: a row each would take ten times as long."""

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,9 +20,11 @@ from sqlalchemy.engine import URL, Connection, Engine
 from specprod.database import cone
 from specprod.database.catalogue import Keys
 from specprod.database.interface import Database
+from specprod.database.misfits import Misfits
 from specprod.database.sqlite import fetching, locking, values
 from specprod.database.sqlite.ddl import SqliteStatements
 from specprod.database.sqlite.driver import sqlite_connection
+from specprod.database.sqlite.matching import PageMatcher
 from specprod.database.sqlite.writer import PageWriter
 from specprod.errors import ConfigurationError
 from specprod.model import SchemaMixin, table_of
@@ -106,10 +108,23 @@ class SqliteDatabase(Database):
         return PageWriter(self.names, cls, self.statements.inline_key(table_of(cls)))
 
     def fetch(
-        self, connection: Connection, cls: type[SchemaMixin], keys: npt.NDArray[Any] | None = None
+        self,
+        connection: Connection,
+        cls: type[SchemaMixin],
+        keys: npt.NDArray[Any] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        misfits: Misfits | None = None,
+        batch: int | None = None,
     ) -> Iterator[Columns]:
         """Yield rows as columns; see `Database.fetch`."""
-        return fetching.fetch(self.names, connection, cls, keys)
+        return fetching.fetch(self.names, connection, cls, keys, names, misfits, batch or fetching.BATCH)
+
+    def matcher(self, connection: Connection, cls: type[SchemaMixin], names: Sequence[str]) -> PageMatcher | None:
+        """Make what compares rows in SQLite, if the table has the index of its key; see `Database.matcher`."""
+        key = self.statements.primary_key(cls)
+        there = key is None or key[0] in self.keys(connection).names
+        return PageMatcher(self.writer(cls), connection, names) if there else None
 
     def fetch_integers(self, connection: Connection, cls: type[SchemaMixin], column: str) -> npt.NDArray[np.int64]:
         """Read one column of integers, many as one text of JSON: a row each would take ten times as long."""

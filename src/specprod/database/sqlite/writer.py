@@ -51,6 +51,11 @@ class PageWriter(Writer):
         # The memory of the last one is given back; the place itself cannot be left before the transaction ends.
         driver.deserialize(self._packer.empty, name=_PIECE)
 
+    def query(self, connection: Connection, prepared: Prepared, statement: str) -> Iterator[tuple[int, ...]]:
+        """Yield the row that a query gives for each database of rows, which it names ``{piece}``."""
+        for driver in self._pieces(connection, prepared):
+            yield driver.execute(statement.format(piece=f"{_PIECE}.piece")).fetchone()
+
     def append(self, connection: Connection, prepared: Prepared) -> int:
         """Insert rows and return their number."""
         table = self.names.name(self.cls)
