@@ -265,16 +265,7 @@ _FOUR_DIGITS = (_DIGITS + ord("0")).astype(np.uint8).view(np.uint32).ravel()
 
 
 def as_decimal_text(numbers: npt.NDArray[Any]) -> npt.NDArray[np.bytes_]:
-    """Decimal text of 128-bit numbers with leading zeros, so that texts sort as the numbers do.
-
-    Parameters
-    ----------
-    numbers : numpy.ndarray of `INT128`, shape (n,)
-
-    Returns
-    -------
-    numpy.ndarray of S39, shape (n,)
-    """
+    """Decimal text of an `INT128` array of shape (n,), S39 with leading zeros: texts sort as the numbers do."""
     characters = _FOUR_DIGITS[decimal_digits(numbers)].view(np.uint8)
     return np.ascontiguousarray(characters[:, 1:]).view("S39").ravel()
 
