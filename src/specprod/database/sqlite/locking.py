@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["lock_file", "locked"]
 
-# What the lock file begins with: a file that does not is somebody else's.
+# What the lock file begins with, now and in version 0.1: a file that does not is somebody else's.
 _SIGNATURE = b"specprod: process "
+_SIGNATURES = (_SIGNATURE, b"process ")
 
 
 @contextlib.contextmanager
@@ -95,7 +96,7 @@ def _sign(descriptor: int, path: Path) -> None:
         If the file is not ours.
     """
     content = os.pread(descriptor, len(_SIGNATURE), 0)
-    if content and content != _SIGNATURE:
+    if content and not content.startswith(_SIGNATURES):
         raise ConnectionFailedError("stands where the lock belongs, and is something else", file=path)
     os.ftruncate(descriptor, 0)
     line = b"%s%d of user %s on %s\n" % (
