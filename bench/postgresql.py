@@ -117,9 +117,8 @@ def main() -> int:
                 flush=True,
             )
         middle = statistics.median(ratios)
-        print(
-            f"ratio of run over floor: median {middle:.2f}, {min(ratios):.2f} to {max(ratios):.2f}; limit {options.limit:.2f}"
-        )
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(f"ratio of run over floor: median {middle:.2f}, {spread}; limit {options.limit:.2f}")
         with connect(options.database) as database:
             drop(database, "bench_load")
             drop(database, "bench_floor")

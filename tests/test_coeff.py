@@ -18,6 +18,7 @@ import pytest
 
 from specprod import connect
 from specprod.cli.main import main
+from specprod.coeff import ZpixPatch
 from support.coeff import CATALOGUES, COEFFICIENTS, truth
 from support.server import Server
 
@@ -476,3 +477,19 @@ def test_file_renames(on_server: str, by_hand: Statements) -> None:
     done = psql(on_server, specprod="desi_dr1")
     assert done.returncode == 0, done.stderr
     assert by_hand("SELECT count(*) FROM desi_dr1.zpix WHERE coeff_0 = 0.5") == [(0,)]
+
+
+def test_patches_take_survey_and_program_from_the_caller() -> None:
+    """The key of zpix is made of both; what is given counts where the data do not have it."""
+    data = {
+        "TARGETID": np.array([123456789]),
+        "HEALPIX": np.array([5]),
+        "DESINAME": np.array(["DESI J001.0000+02.0000"]),
+    }
+    data |= {f"COEFF_{i}": np.array([0.5 + i]) for i in range(10)}
+    (dark,) = ZpixPatch.convert(data, survey="main", program="dark")
+    (bright,) = ZpixPatch.convert(data, survey="main", program="bright")
+    assert (dark.program, dark.id) == ("dark", 237684487653473477223012617493)
+    assert (bright.program, bright.id) == ("bright", dark.id - (1 << 96))
+    with pytest.raises(KeyError):
+        ZpixPatch.convert(data, survey="main")

@@ -23,6 +23,7 @@ from specprod.errors import FormatError, InputError, MissingFileError
 from specprod.files.fits import read_header
 from specprod.files.opening import open_table
 from support.digests import digests
+from support.disks import mounted
 
 ROWS = np.arange(40_000)
 
@@ -256,15 +257,8 @@ def test_text_that_is_replaced(tmp_path: Path) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0777", "tmpfs", str(place)]
-    done = subprocess.run(words, capture_output=True, check=False)
-    if done.returncode:
-        reason = f"a small file system cannot be mounted here: {done.stderr.decode().strip()}"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with mounted(tmp_path / "small", "8m") as place:
+        yield place
 
 
 OPEN = """

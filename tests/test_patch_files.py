@@ -353,6 +353,18 @@ def test_failure_leaves_nothing(root: Path) -> None:
 # Report
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_report_is_no_output_of_the_patch(root: Path, overwrite: bool) -> None:
+    """However its name is written: the one would be written over the other."""
+    for output in output_files(options(root)).values():
+        output.parent.mkdir(exist_ok=True)
+        if output.suffix == ".csv":
+            for name in (output, output.parent / "." / output.name):
+                with pytest.raises(ConfigurationError, match="which is an output of the patch"):
+                    patch_production(options(root, report=name, overwrite=overwrite))
+            assert not output.exists()
+
+
 def test_report_files_agree(root: Path) -> None:
     out = root.parent
     for suffix in ("csv", "ecsv", "json"):

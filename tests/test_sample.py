@@ -105,6 +105,7 @@ def model_type(text: str) -> tuple[str, int]:
 
 def require_data_model() -> None:
     if not DATAMODEL.is_dir():
+        # Those who have the checkout alone have no copy of it, on whatever machine.
         warnings.warn("NOT TESTED: the survey's data model is absent", stacklevel=2)
         pytest.skip("the survey's data model is not at ../shared/datamodel beside the checkout")
 

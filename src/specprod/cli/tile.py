@@ -159,17 +159,20 @@ def _prepare(target: Database, tree: ProductionTree, configuration: Configuratio
     with target.locked():
         if not options.overwrite:
             check_production(target, execution("tile", configuration, tree=tree, after=("run",)))
-        setup_db(
+        rule = retries(configuration)
+        prepare = partial(
+            setup_db,
             database=target,
             overwrite=options.overwrite,
             public=options.public,
             roles=(configuration.get("roles.collaboration"),),
             public_role=configuration.get("roles.public"),
         )
-        build_all(target, workers=configuration.get("loading.workers"), retries=retries(configuration))
+        rule.run(prepare, "tables")
+        build_all(target, workers=configuration.get("loading.workers"), retries=rule)
         names = tree.production
         versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
-        retries(configuration).run(partial(load_versions, *versions, database=target), "versions")
+        rule.run(partial(load_versions, *versions, database=target), "versions")
 
 
 def _load(
