@@ -33,6 +33,7 @@ def test_values_and_origins(run, tmp_path):
     assert [line.split() for line in lines] == [
         ["loading.chunksize", "7", str(path)],
         ["loading.workers", "2", "built-in", "default"],
+        ["loading.roots", "[]", "built-in", "default"],
         ["batch.directives", '["--mem=8G"]', str(path)],
     ]
 
