@@ -38,7 +38,7 @@ def floor(source: str, path: str, tuned: bool) -> tuple[int, float, float]:
     gc.disable()
     Path(path).unlink(missing_ok=True)
     # SQLite as it is: a connection that is not of this package, which is asked for nothing but its SQL.
-    with connect(path) as database, database.connect() as connection:
+    with connect(path, create=True) as database, database.connect() as connection:
         driver: Any = connection.connection.driver_connection if tuned else sqlite3.connect(path, isolation_level=None)
         statements = database.statements
         driver.execute("PRAGMA foreign_keys = OFF")

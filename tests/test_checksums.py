@@ -114,7 +114,7 @@ def test_a_file_that_changes_during_its_load(
     changed = rows.copy()
     changed["Z"] += 0.125
     fitsio.write(str(other), changed, extname="ZCATALOG")
-    with connect(database_target, schema="s") as database:
+    with connect(database_target, schema="s", create=True) as database:
         job = Execution(name="run", root=tree)
         setup_db(database=database)
         file = FileLoad(tree / ZPIX, "ZCATALOG", Zpix, stage="redshift")

@@ -74,7 +74,7 @@ def test_what_is_no_database_is_refused(
 def test_names_of_files_that_look_like_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a=b.db", "me@home.db", "12:30.db", "./user:name@host.db", str(tmp_path / "x:y@z.db")):
-        connect(name).close()
+        connect(name, create=True).close()
     assert {"a=b.db", "me@home.db", "12:30.db", "user:name@host.db", "x:y@z.db"} == {p.name for p in tmp_path.iterdir()}
 
 
@@ -253,7 +253,7 @@ def test_totals_come_before_rows(database_target: str, sample_root: Path) -> Non
 
     notes = Notes()
     tree = ProductionTree(sample_root, load_configuration(environ={}).production("sample"))
-    with connect(database_target, schema="s") as database:
+    with connect(database_target, schema="s", create=True) as database:
         setup_db(database=database)
         load_production(database, tree, Loader(database, progress=notes))
     kinds = [kind for kind, _, _ in notes.said]

@@ -45,7 +45,7 @@ NAMES = {
 
 @pytest.fixture
 def database(database_target: str) -> Iterator[Database]:
-    with connect(database_target, schema="s") as opened:
+    with connect(database_target, schema="s", create=True) as opened:
         setup_db(database=opened)
         yield opened
 

@@ -29,7 +29,7 @@ def test_first_of_each_targetid_whatever_the_pieces(
 ) -> None:
     """A TARGETID that occurs again in the same slice, chunk or file, or in another file, is loaded once."""
     files = sorted((sample_root / "vac").rglob("targetphot-*.fits"))
-    with connect(database_target, schema="s") as database:
+    with connect(database_target, schema="s", create=True) as database:
         setup_db(database=database)
         from specprod.database.keys import build_key
 
@@ -54,7 +54,7 @@ def test_first_of_each_targetid_whatever_the_pieces(
 
 def test_load_file(sample_root: Path, database_target: str) -> None:
     path = sample_root / "spectro/redux/sample/tiles-sample.csv"
-    with connect(database_target, schema="s") as database:
+    with connect(database_target, schema="s", create=True) as database:
         setup_db(database=database)
         data = Table.read(path, format="ascii.csv")
         kept = load_file(
@@ -105,7 +105,7 @@ def test_a_rejected_row_leaves_room_for_a_good_one(
     bad["BRICKID"] = 1 << 40
     path = tmp_path / "targetphot.fits"
     fitsio.write(str(path), np.concatenate([wide[:2], bad, wide[2:]]), extname="TARGETPHOT")
-    with connect(database_target, schema="s") as database:
+    with connect(database_target, schema="s", create=True) as database:
         setup_db(database=database)
         rejects = RejectFile(tmp_path / "rejects.csv")
         loader = Loader(database, chunksize=chunksize, rejects=rejects)

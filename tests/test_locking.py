@@ -32,11 +32,11 @@ def test_a_lock_file_that_lost_its_name_is_no_lock(sqlite_file: Path) -> None:
         "    sys.stdin.readline()\n"
         "    return real(*arguments)\n"
         "fcntl.flock = late\n"
-        "with connect(sys.argv[1]) as database, database.locked():\n"
+        "with connect(sys.argv[1], create=True) as database, database.locked():\n"
         "    print('locked', os.stat(sys.argv[1] + '.lock').st_ino, flush=True)\n"
         "    sys.stdin.readline()\n"
     )
-    with connect(sqlite_file) as database:
+    with connect(sqlite_file, create=True) as database:
         setup_db(database=database)
         with database.locked():
             process = subprocess.Popen(
@@ -62,7 +62,7 @@ def test_a_lock_file_that_lost_its_name_is_no_lock(sqlite_file: Path) -> None:
 
 def test_many_loaders_take_turns(sqlite_file: Path) -> None:
     """Loaders that come and go all the time, and remove the lock file, never hold the file together."""
-    with connect(sqlite_file) as database:
+    with connect(sqlite_file, create=True) as database:
         setup_db(database=database)
     script = (
         "import os, sys\n"
@@ -70,7 +70,7 @@ def test_many_loaders_take_turns(sqlite_file: Path) -> None:
         "from specprod.database import connect\n"
         "from specprod.errors import LockedError\n"
         "held, inside = 0, Path(sys.argv[1] + '.inside')\n"
-        "with connect(sys.argv[1]) as database:\n"
+        "with connect(sys.argv[1], create=True) as database:\n"
         "    while held < 150:\n"
         "        try:\n"
         "            with database.locked():\n"
@@ -85,7 +85,7 @@ def test_many_loaders_take_turns(sqlite_file: Path) -> None:
 
 
 def test_shared_and_alone(sqlite_file: Path) -> None:
-    with connect(sqlite_file) as one, connect(sqlite_file) as other:
+    with connect(sqlite_file, create=True) as one, connect(sqlite_file) as other:
         setup_db(database=one)
         with one.locked(shared=True):
             with other.locked(shared=True), pytest.raises(LockedError), other.locked():
@@ -101,7 +101,7 @@ def test_a_link_in_the_place_of_the_lock(sqlite_file: Path, tmp_path: Path) -> N
     precious = tmp_path / "precious.txt"
     precious.write_text("precious")
     lock = Path(f"{sqlite_file}.lock")
-    with connect(sqlite_file) as database:
+    with connect(sqlite_file, create=True) as database:
         setup_db(database=database)
         lock.symlink_to(precious)
         with pytest.raises(ConnectionFailedError, match="is a link"), database.locked():
@@ -120,7 +120,7 @@ def test_a_link_in_the_place_of_the_lock(sqlite_file: Path, tmp_path: Path) -> N
 
 
 def test_one_lock_whatever_link_leads_to_the_database(sqlite_file: Path, tmp_path: Path) -> None:
-    with connect(sqlite_file) as one:
+    with connect(sqlite_file, create=True) as one:
         setup_db(database=one)
         link = tmp_path / "link.db"
         link.symlink_to(sqlite_file)
@@ -133,8 +133,8 @@ def test_index_and_primary_wait_for_no_load(
     database_target: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Keys that appear in the middle of a load would make its rows an error."""
-    with connect(database_target, schema="s") as database:
-        setup_db(database=database)
+    with connect(database_target, schema="s", create=True) as database:
+        setup_db(database=database, keys=False)
         where = ["--database", database_target, "--schema", "s"]
         with database.locked():
             assert main([*words, *where]) == 1

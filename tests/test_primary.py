@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from specprod.cli.main import main
+from specprod.database import connect
 from specprod.sample import write_sample
 from support.tiles import TILES, execute, load, opened, rows
 
@@ -128,7 +129,7 @@ def test_sky_index_is_not_a_lock(split_tree: Path, postgres_url: str) -> None:
         indexes = {
             row[0] for row in connection.execute("SELECT indexname FROM pg_indexes WHERE indexname LIKE '%q3c%'")
         }
-    assert indexes == {f"ix_{name}_q3c_ang2ipix" for name in before}
+    assert indexes == {f"ix_{name}_q3c_ang2ipix" for name in (*before, "zpix", "ztile")}
     assert main(["primary", "--database", postgres_url, "--schema", "sample", "-q", "--cluster"]) == 0
     with opened(postgres_url) as connection:
         after = dict(connection.execute(files).fetchall())
@@ -136,5 +137,6 @@ def test_sky_index_is_not_a_lock(split_tree: Path, postgres_url: str) -> None:
 
 
 def test_without_tables(database_target: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["primary", "--database", database_target, "-q"]) == 1
+    with connect(database_target, create=True):
+        assert main(["primary", "--database", database_target, "-q"]) == 1
     assert "there are no tables ztile and zpix" in capsys.readouterr().err

@@ -39,7 +39,7 @@ TARGETID = 39633345008634465
 
 @pytest.fixture
 def database(database_target: str) -> Iterator[Database]:
-    with connect(database_target, schema="real") as opened:
+    with connect(database_target, schema="real", create=True) as opened:
         setup_db(database=opened)
         yield opened
 

@@ -79,7 +79,7 @@ OURS = ["orm postgresql", "orm sqlite", "json lines"]
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A storage, and the database whose transactions it joins; a server's sessions are not in UTC."""
     target = str(request.getfixturevalue("postgres_url" if request.param == "orm postgresql" else "sqlite_file"))
-    with connect(f"{target}?options=-ctimezone%3DAsia/Tokyo" if "://" in target else target) as database:
+    with connect(f"{target}?options=-ctimezone%3DAsia/Tokyo" if "://" in target else target, create=True) as database:
         setting: Any = {
             "json lines": (JSON_LINES, {"path": tmp_path / "runs.jsonl"}),
             "custom": f"{__name__}.ListStorage",
@@ -248,7 +248,7 @@ def test_data_that_are_not_json(place: Place) -> None:
 
 
 def test_a_record_that_is_not_there_any_more(database_target: str) -> None:
-    with connect(database_target) as database:
+    with connect(database_target, create=True) as database:
         storage = OrmPipelineResultsStorage(database)
         storage.create()
         run = storage.create_pipeline_execution("load")
@@ -328,7 +328,7 @@ def test_savepoints(place: Place) -> None:
 
 
 def test_a_record_is_one_insert_on_the_given_connection(database_target: str) -> None:
-    with connect(database_target) as database:
+    with connect(database_target, create=True) as database:
         storage = OrmPipelineResultsStorage(database)
         storage.create()
         run = storage.create_pipeline_execution("load")
@@ -347,7 +347,7 @@ def test_a_record_is_one_insert_on_the_given_connection(database_target: str) ->
 
 
 def test_tables_are_described_and_searched_by_index(database_target: str) -> None:
-    with connect(database_target) as database:
+    with connect(database_target, create=True) as database:
         OrmPipelineResultsStorage(database).create()
         with database.connect() as connection:
             found = sa.inspect(connection)
@@ -394,7 +394,7 @@ def test_killed_in_the_middle(kind: str, request: pytest.FixtureRequest, tmp_pat
     target = str(request.getfixturevalue("postgres_url" if kind == "orm postgresql" else "sqlite_file"))
     setting = json.dumps([JSON_LINES, {"path": str(tmp_path / "runs.jsonl")}]) if "json" in kind else DEFAULT_STORAGE
     chance = random.Random(20261121)
-    with connect(target) as database:
+    with connect(target, create=True) as database:
         storage = load_storage(setting, database)
         storage.create()
         with database.begin() as connection:
@@ -462,7 +462,7 @@ def test_ways_to_get_and_set() -> None:
 def test_storage_by_path(tmp_path: Path, sqlite_file: Path) -> None:
     path = str(tmp_path / "runs.jsonl")
     records: list[Record] = []
-    with connect(sqlite_file) as database:
+    with connect(sqlite_file, create=True) as database:
         assert isinstance(load_storage(DEFAULT_STORAGE, database), OrmPipelineResultsStorage)
         for setting in ((JSON_LINES, {"path": path}), f'["{JSON_LINES}", {{"path": "{path}"}}]'):
             assert load_storage(setting, database).path == Path(path)
@@ -493,7 +493,7 @@ def test_wrong_settings(
     make: Callable[[Path], Any], tmp_path: Path, sqlite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    with connect(sqlite_file) as database:
+    with connect(sqlite_file, create=True) as database:
         with pytest.raises(ConfigurationError, match="PIPELINES_PIPELINES_RESULTS_STORAGE") as caught:
             load_storage(make(tmp_path), database)
         assert "geheim" not in str(caught.value)

@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_whole_lines(storage: JsonLinesStorage) -> None:
 
 def test_rows_are_not_committed_when_lines_cannot_be_written(storage: JsonLinesStorage, sqlite_file: Path) -> None:
     run = storage.create_pipeline_execution("load")
-    with connect(sqlite_file) as database:
+    with connect(sqlite_file, create=True) as database:
         with database.begin() as connection:
             connection.execute(sa.text("CREATE TABLE things (n integer)"))
         with pytest.raises(ConfigurationError), database.begin() as connection:  # noqa: PT012

@@ -19,7 +19,7 @@ from specprod.errors import DatabaseError
 QUICK = Retries(attempts=4, first_pause=0.01, longest_pause=0.05)
 
 
-@pytest.mark.parametrize("code", ["40001", "40P01", "57P01", "57P03", "08006"])
+@pytest.mark.parametrize("code", ["40001", "40P01", "55P03", "25P03", "57P01", "57P03", "57P05", "53300", "08006"])
 def test_passing_failures(postgres_url: str, code: str, caplog: pytest.LogCaptureFixture) -> None:
     attempts = []
     with connect(postgres_url) as database:

@@ -87,7 +87,7 @@ def test_small_files_share_a_transaction(
 def test_a_bad_file_takes_none_of_those_before_with_it(database_target: str, files: list[Path]) -> None:
     content = files[2].read_bytes()
     files[2].write_bytes(content[: len(content) // 2])
-    with connect(database_target, schema="s") as database:
+    with connect(database_target, schema="s", create=True) as database:
 
         def attempt() -> None:
             with opened(
@@ -106,7 +106,7 @@ def test_a_bad_file_takes_none_of_those_before_with_it(database_target: str, fil
 def test_of_files_that_share_a_transaction_the_bad_one_is_named(database_target: str, files: list[Path]) -> None:
     """The second file has a TARGETID of the first, and the table its key already."""
     shutil.copy(files[0], files[1])
-    with connect(database_target, schema="s") as database:
+    with connect(database_target, schema="s", create=True) as database:
         setup_db(database=database)
         build_indexes(database, Photometry)
         with pytest.raises(
@@ -122,7 +122,7 @@ def test_what_was_rolled_back_is_not_in_the_ledger(database_target: str, files: 
         hdus["TRACTORPHOT"].add_datasum()
     (load,) = loads(files[:1])
     with (
-        connect(database_target, schema="s") as database,
+        connect(database_target, schema="s", create=True) as database,
         opened(
             database, Execution(name="run", root=files[0].parent), prepare=lambda: setup_db(database=database)
         ) as ledger,
@@ -142,7 +142,7 @@ def test_what_was_rolled_back_is_not_in_the_ledger(database_target: str, files: 
 def test_who_has_the_turn_can_begin_a_file(database_target: str, files: list[Path]) -> None:
     """One thread makes its first record while another has the turn, and then makes its own: neither waits for ever."""
     first, second = loads(files[:2])
-    with connect(database_target, schema="s") as database:
+    with connect(database_target, schema="s", create=True) as database:
         setup_db(database=database)
         storage = OrmPipelineResultsStorage(database)
         storage.create()
@@ -175,7 +175,7 @@ def test_who_has_the_turn_can_begin_a_file(database_target: str, files: list[Pat
 def test_new_targets_asked_of_memory_or_of_the_database(database_target: str, sample_root: Path, most: int) -> None:
     tractor = sorted(sample_root.rglob("tractorphot-*.fits"))
     targets = sorted(sample_root.rglob("targetphot-*.fits"))
-    with connect(database_target, schema="s") as database:
+    with connect(database_target, schema="s", create=True) as database:
         setup_db(database=database)
         loader = Loader(database, chunksize=70)
         loader.load_all(loads(tractor))

@@ -5,17 +5,26 @@ No function keeps a database in a global: each that needs one takes it as the ar
 
 from __future__ import annotations
 
+import inspect
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from specprod.configuration.defaults import CHUNKSIZE
 from specprod.database.connection import Database
-from specprod.database.keys import build_sky_index
+from specprod.database.keys import (
+    add_loaded_references,
+    build_indexes,
+    build_key,
+    build_sky_index,
+    table_with_positions,
+    warn_without_sky_index,
+)
 from specprod.database.upsert import Upsert
 from specprod.entry import run_command
 from specprod.files.tables import Chunk
@@ -74,7 +83,7 @@ def load_file(
     filepaths: str | Path | Sequence[str | Path],
     tcls: type[SchemaMixin],
     hdu: int | str = 1,
-    row_filter: Callable[[Chunk], npt.NDArray[np.integer[Any]]] | None = None,
+    row_filter: Callable[..., Any] | None = None,
     q3c: str | None = None,
     chunksize: int = CHUNKSIZE,
     alternate_load: bool = False,
@@ -83,6 +92,9 @@ def load_file(
     given: Mapping[str, Any] | None = None,
 ) -> int:
     """Load files into a table, whose columns say where in the files their values are.
+
+    When it returns, the table has its key and its indexes, and its references to tables that have rows are checked.
+    Chunks that were committed before an error stay.
 
     Parameters
     ----------
@@ -93,7 +105,9 @@ def load_file(
     hdu : int or str
         HDU of the table in FITS files.
     row_filter : callable, optional
-        Takes a chunk, a mapping of column names to arrays, and returns the indexes of the rows that stay.
+        Takes a chunk, a mapping of column names to arrays, and returns the indexes of the rows that stay, or a mask. It
+        is asked when the chunks before, of this file and of others, are committed. If it has a parameter ``database``,
+        as `deduplicate_targetid` does, it gets this one.
     q3c : str, optional
         Right ascension column; if set, the index of the sky is built after the load, and the table clustered on it.
     chunksize : int
@@ -112,14 +126,33 @@ def load_file(
 
     Raises
     ------
+    ConfigurationError
+        If the table has no such positions as `q3c` says, or `chunksize` is not positive; nothing is loaded then.
+    ConstraintError
+        If a key is in the table already, or repeated, or a row refers to one that is not there.
     InputError, DatabaseError
     """
+    if q3c is not None:
+        table_with_positions(table_of(tcls).name, q3c)
     paths = [filepaths] if isinstance(filepaths, str | Path) else list(filepaths)
     loader = Loader(database, chunksize=chunksize)
+    if row_filter is not None:
+        # It may ask the database, and of rows of one chunk it is asked at once.
+        row_filter = _bound(row_filter, database)
+        loader = Loader(database, chunksize=chunksize, ahead=False, slice_bytes=sys.maxsize)
+    build_key(database, tcls)
     counts = loader.load_all(FileLoad(Path(path), hdu, tcls, given or {}, row_filter) for path in paths)
     if q3c is not None:
-        q3c_index(table_of(tcls).name, q3c, database=database)
+        warn_without_sky_index(database)
+    build_indexes(database, tcls, cluster=q3c is not None)
+    add_loaded_references(database, tcls)
     return sum(item.inserted for item in counts.values())
+
+
+def _bound(row_filter: Callable[..., Any], database: Database) -> Callable[[Chunk], Any]:
+    """Give a filter the database, if it takes one."""
+    takes = "database" in inspect.signature(row_filter).parameters
+    return partial(row_filter, database=database) if takes else row_filter
 
 
 def finitize(data: Table, replacement_value: float = REPLACEMENT) -> Table:

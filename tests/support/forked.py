@@ -42,7 +42,7 @@ def load_text(path: str, target: str) -> int:
     from specprod.errors import SpecprodError
     from specprod.load import Tile, load_file, setup_db
 
-    with connect(target) as database:
+    with connect(target, create=True) as database:
         setup_db(database=database)
         try:
             load_file(path, Tile, database=database, chunksize=2)

@@ -103,14 +103,16 @@ root_argument = click.argument("root", type=click.Path(exists=True, file_okay=Fa
 
 
 @contextlib.contextmanager
-def _databases(options: FixOptions, where: DatabaseOptions) -> Iterator[tuple[Configuration, Database, Database]]:
+def _databases(
+    options: FixOptions, where: DatabaseOptions, *, create: bool = False
+) -> Iterator[tuple[Configuration, Database, Database]]:
     """Open the production and the schema of its patch tables, and close them."""
     from specprod.coeff import default_schema
 
     # Where a copy of a production is patched, its name need not be that of a production we know.
     configuration = where.configuration(loading__chunksize=options.chunksize).for_production(options.specprod)
     with (
-        where.open(configuration, options.specprod) as target,
+        where.open(configuration, options.specprod, create=create) as target,
         target.beside(options.patch_schema or default_schema(options.specprod)) as patches,
     ):
         yield configuration, target, patches
@@ -179,7 +181,8 @@ def extract(options: FixOptions, config: Path | None, verbose: int, quiet: bool)
 @fix_options
 def load(files: tuple[Path, ...], options: FixOptions, where: DatabaseOptions) -> None:
     """Load patch FILES into the tables zpixpatch and ztilepatch."""
-    with _databases(options, where) as (configuration, _, patches), progress_bars(not where.quiet) as progress:
+    opened = _databases(options, where, create=True)
+    with opened as (configuration, _, patches), progress_bars(not where.quiet) as progress:
         loaded = _load(patches, files, options.overwrite, configuration, progress)
     records = [{"table": f"{table}patch", "rows": rows} for table, rows in loaded]
     if options.as_json:

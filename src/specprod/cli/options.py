@@ -119,8 +119,14 @@ class DatabaseOptions:
         """Read the configuration; see `read_configuration`."""
         return read_configuration(self.config, specprod, **options)
 
-    def open(self, configuration: Configuration, default_schema: str | None = None) -> Database:
-        """Connect to the database that options, variables and configuration name, in this order."""
+    def open(
+        self, configuration: Configuration, default_schema: str | None = None, *, create: bool = False
+    ) -> Database:
+        """Connect to the database that options, variables and configuration name, in this order.
+
+        With `create`, for commands that load, a file is made that is not there, and a server that is down is tried
+        again.
+        """
         from specprod.database.connection import connect
 
         chosen = configuration.override({"database.url": self.database}, "option --database")
@@ -129,6 +135,8 @@ class DatabaseOptions:
             chosen.database(),
             schema=self.schema or configuration.get("database.schema") or default_schema,
             username=self.username or configuration.get("database.username"),
+            create=create,
+            retries=retries(configuration) if create else None,
         )
 
 

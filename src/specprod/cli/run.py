@@ -97,7 +97,7 @@ def run(options: RunOptions, where: DatabaseOptions) -> int:
         if options.dry_run:
             target, size_of = stack.enter_context(_throw_away())
         else:
-            target = stack.enter_context(where.open(configuration, options.specprod))
+            target = stack.enter_context(where.open(configuration, options.specprod, create=True))
         from specprod.loading.rejects import RejectFile
 
         left_out = RejectFile(options.rejects) if options.rejects else None
@@ -118,7 +118,7 @@ def _throw_away() -> Iterator[tuple[Database, Any]]:
 
     with tempfile.TemporaryDirectory(prefix="specprod-") as directory:
         path = Path(directory) / "dry-run.db"
-        with connect(path) as target:
+        with connect(path, create=True) as target:
             yield target, lambda: path.stat().st_size
 
 
@@ -129,6 +129,7 @@ def _load(
     rejects: RejectFile | None,
     progress: Progress | None,
 ) -> list[TableSummary]:
+    from specprod.database.failures import Retries
     from specprod.files.tree import ProductionTree
     from specprod.loading.execution import opened
     from specprod.loading.loader import Loader
@@ -142,6 +143,9 @@ def _load(
         public=options.public,
         roles=(configuration.get("roles.collaboration"),),
         public_role=configuration.get("roles.public"),
+        keys=False,
+        # The ledger tries again what makes the tables.
+        retries=Retries(attempts=1),
     )
     tree = ProductionTree(options.root, configuration.production(options.specprod))
     job = execution("run", configuration, tree=tree, anew=options.overwrite)

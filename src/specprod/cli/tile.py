@@ -132,7 +132,7 @@ def tile(options: TileOptions, where: DatabaseOptions) -> int:
     )
     photometry = photometry_source(tree, options.source, missing_bricks=options.missing_bricks)
     observations = Observations(tree, options.tiles_file, options.exposures_file)
-    with where.open(configuration, options.specprod) as target:
+    with where.open(configuration, options.specprod, create=True) as target:
         _prepare(target, tree, configuration, options)
         summaries, changes = _load(target, tree, observations, photometry, configuration, options)
     for item in summaries:
@@ -167,6 +167,7 @@ def _prepare(target: Database, tree: ProductionTree, configuration: Configuratio
             public=options.public,
             roles=(configuration.get("roles.collaboration"),),
             public_role=configuration.get("roles.public"),
+            retries=retries(configuration),
         )
         rule.run(prepare, "tables")
         build_all(target, workers=configuration.get("loading.workers"), retries=rule)

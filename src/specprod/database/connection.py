@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
 from specprod.configuration.passwords import mask_password
+from specprod.database.failures import Retries
 from specprod.database.interface import Database
 from specprod.database.kinds import KINDS, PostgresqlDatabase, SqliteDatabase
 from specprod.database.postgresql.driver import is_connection_string
@@ -56,9 +57,9 @@ def _kind(url: URL) -> type[PostgresqlDatabase] | type[SqliteDatabase]:
     )
 
 
-def open_url(url: URL, schema: str | None = None) -> Database:
+def open_url(url: URL, schema: str | None = None, *, create: bool = False, readonly: bool = False) -> Database:
     """Give the database of a URL, after `database_url`; nothing is connected yet."""
-    return _kind(url)(url, schema)
+    return _kind(url)(url, schema, create=create, readonly=readonly)
 
 
 def _refuse_other_names(name: str) -> None:
@@ -80,6 +81,9 @@ def connect(
     schema: str | None = None,
     username: str | None = None,
     hostname: str | None = None,
+    create: bool = False,
+    readonly: bool = False,
+    retries: Retries | None = None,
 ) -> Database:
     """Connect to a loaded production.
 
@@ -92,6 +96,12 @@ def connect(
         Schema of the production in PostgreSQL.
     username, hostname : str, optional
         See `database_url`.
+    create : bool
+        Make an SQLite file that does not exist; else it is an error, which names those that are near.
+    readonly : bool
+        Let nothing be written, whatever is asked for.
+    retries : Retries, optional
+        How often a server that is down, or starting, is tried again. By default it is an error at once.
 
     Returns
     -------
@@ -114,6 +124,10 @@ def connect(
         configuration = load_configuration(environ=os.environ)
         target = configuration.get("database.url") or "specprod.db"
         schema = schema or configuration.get("database.schema")
-    database = open_url(database_url(target, username=username, hostname=hostname), schema)
-    with database.connect():
-        return database
+    url = database_url(target, username=username, hostname=hostname)
+    database = open_url(url, schema, create=create, readonly=readonly)
+    if retries is None:
+        database.check()
+    else:
+        retries.run(database.check, "connection")
+    return database

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Dialect, ForeignKeyConstraint, Table, UniqueConst
 from specprod.database.naming import Names
 from specprod.model import SchemaMixin, table_of
 
-__all__ = ["Reference", "Statements"]
+__all__ = ["Reference", "Statements", "literal"]
 
 #: Name of a reference, the table to which it leads, and the statements that add it and that validate it.
 Reference = tuple[str, str, str, str]
@@ -114,6 +114,11 @@ class Statements(ABC):
     def describe(self, cls: type[SchemaMixin]) -> list[str]:
         """Make the statements that describe a table and its columns, units included, where there are comments."""
         return []
+
+
+def literal(text: str) -> str:
+    """Write a text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _foreign_keys(table: Table) -> list[ForeignKeyConstraint]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,8 +21,15 @@ __all__ = ["Retries", "driver_error", "is_transient", "translated"]
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Deadlock, serialization failure, server shutting down, crashed or starting, and the class of connection failures.
-_TRANSIENT_STATES = ("40001", "40P01", "57P01", "57P02", "57P03", "08")
+# Deadlock, serialization failure, a lock that was not got in time, a session ended because it idled, too many of them,
+# server shutting down, crashed or starting, and the class of connection failures.
+_TRANSIENT_STATES = ("40001", "40P01", "55P03", "25P03", "53300", "57P01", "57P02", "57P03", "57P05", "08")
+# When a connection is refused, there is no state, only text. What the server says is for good (password, database, role
+# that is none), but for these; of a name that is not known, the resolver says whether it may be.
+_REFUSED = ("FATAL:", "Name or service not known", "could not translate host name")
+_REFUSED_FOR_NOW = ("starting up", "shutting down", "recovery mode", "too many", "Temporary failure in name resolution")
+#: What a server says of a value that it cannot take.
+_COLUMN_OF_COPY = re.compile(r"COPY \S+, line \d+, column (\w+)")
 
 
 def driver_error(error: BaseException | None) -> BaseException | None:
@@ -43,8 +51,10 @@ def is_transient(error: BaseException) -> bool:
         state = cause.sqlstate
         if state is not None:
             return state.startswith(_TRANSIENT_STATES)
-        # Without a state it was not the server that complained: the connection was lost, or not made.
-        return isinstance(cause, psycopg.OperationalError)
+        # Without a state the connection was lost, or not made.
+        text = str(cause)
+        refused = any(words in text for words in _REFUSED) and not any(words in text for words in _REFUSED_FOR_NOW)
+        return isinstance(cause, psycopg.OperationalError) and not refused
     if isinstance(cause, sqlite3.OperationalError):
         return cause.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     return False
@@ -64,7 +74,9 @@ def translated() -> Iterator[None]:
             raise ConstraintError(message) from error
         if isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None:
             raise ConnectionFailedError(f"the connection was lost: {message}") from error
-        raise DatabaseError(message) from error
+        context = str(getattr(getattr(cause, "diag", None), "context", None) or "")
+        column = _COLUMN_OF_COPY.search(context)
+        raise DatabaseError(message, column=column.group(1) if column else None) from error
 
 
 @dataclass(frozen=True)

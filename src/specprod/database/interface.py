@@ -18,11 +18,13 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.orm import Session
 
 from specprod.configuration.passwords import mask_password
+from specprod.database import cone
 from specprod.database.catalogue import Keys
 from specprod.database.ddl import Statements
 from specprod.database.matching import Matcher
 from specprod.database.misfits import Misfits
 from specprod.database.naming import Names
+from specprod.database.parameters import accept_numpy
 from specprod.database.writing import Writer
 from specprod.errors import ConnectionFailedError
 from specprod.model import Classes, SchemaMixin
@@ -42,6 +44,10 @@ class Database(ABC):
         After `specprod.database.connection.database_url`.
     schema : str, optional
         Schema of the production, where the database has schemas.
+    create : bool
+        Whether a file that does not exist is made. A server's databases are never made here.
+    readonly : bool
+        Whether nothing can be written.
 
     Attributes
     ----------
@@ -62,10 +68,13 @@ class Database(ABC):
     #: Whether the place of a row (`row_place`) is its number in the order in which the rows of the table came.
     numbered_rows: ClassVar[bool]
 
-    def __init__(self, url: URL, schema: str | None = None) -> None:
+    def __init__(self, url: URL, schema: str | None = None, *, create: bool = False, readonly: bool = False) -> None:
         self.url = url
         self.schema = schema
+        self.create = create
+        self.readonly = readonly
         engine = self._make_engine(url)
+        accept_numpy(engine)
         self.engine: Engine = engine.execution_options(schema_translate_map={None: schema})
         self.names = Names(engine.dialect.identifier_preparer, schema)
         self.statements = self._make_statements()
@@ -118,6 +127,16 @@ class Database(ABC):
         with connection:
             yield connection
 
+    def check(self) -> None:
+        """Make sure that the database is there and can be opened.
+
+        Raises
+        ------
+        ConnectionFailedError
+        """
+        with self.connect():
+            pass
+
     def _driver_error(self) -> type[Exception]:
         """Give the base of what the driver itself raises, where SQLAlchemy does not wrap it."""
         driver: Any = self.engine.dialect.loaded_dbapi
@@ -126,7 +145,7 @@ class Database(ABC):
 
     @contextlib.contextmanager
     def begin(self, *, check_references: bool = True, durable: bool = False) -> Iterator[Connection]:
-        """Connect and begin a transaction, which is committed at the end, or rolled back by an error.
+        """Connect and begin a transaction that writes; it is committed at the end, or rolled back by an error.
 
         Parameters
         ----------
@@ -211,7 +230,7 @@ class Database(ABC):
 
     def beside(self, schema: str) -> Database:
         """Give another schema of the same database; for a file the file itself, on connections of its own."""
-        return type(self)(self.url, schema)
+        return type(self)(self.url, schema, create=self.create, readonly=self.readonly)
 
     def close(self) -> None:
         """Close all connections."""
@@ -341,8 +360,8 @@ class Database(ABC):
             If one does not; the message names it.
         """
 
-    def grant(self, connection: Connection, roles: Sequence[str]) -> None:
-        """Let roles read the schema and all its tables, where there are such."""
+    def grant(self, connection: Connection, roles: Sequence[str], tables: Sequence[str]) -> None:
+        """Let roles read some tables of the schema, where there are roles."""
 
     def cluster(self, connection: Connection, cls: type[SchemaMixin], index: str) -> None:
         """Rewrite a table in the order of an index, where the database can."""
@@ -356,9 +375,26 @@ class Database(ABC):
 
     # ---- searches
 
+    def within(self, table: type[SchemaMixin], ra: Any, dec: Any = None, radius: Any = None) -> sa.ColumnElement[bool]:
+        """Make the condition that an object lies within a circle on the sky, its edge included, for ``where()``.
+
+        Parameters
+        ----------
+        table : class
+            Photometry, Tile, Exposure, Fiberassign, or, by the mean position of the fiber, Zpix or Ztile.
+        ra, dec, radius : float or Quantity
+            Centre and radius; numbers are degrees, ICRS. A SkyCoord stands for the first two.
+
+        Raises
+        ------
+        ConfigurationError
+            If the table has no positions, or the circle is none.
+        """
+        return self._within(table, cone.as_circle(ra, dec, radius))
+
     @abstractmethod
-    def within(self, table: type[SchemaMixin], ra: float, dec: float, radius: float) -> sa.ColumnElement[bool]:
-        """Make the condition that an object lies within a circle on the sky; see `specprod.database.cone.within`."""
+    def _within(self, table: type[SchemaMixin], circle: cone.Circle) -> sa.ColumnElement[bool]:
+        """Make the condition, as an index serves it."""
 
     #: Makes INSERT statements that take ON CONFLICT, of SQLAlchemy's dialect.
     insert: ClassVar[Callable[..., Any]]

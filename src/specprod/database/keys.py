@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_foreign_keys",
+    "add_loaded_references",
     "build_indexes",
     "build_key",
     "build_sky_index",
@@ -28,6 +29,8 @@ __all__ = [
     "missing_key",
     "missing_keys",
     "orphans",
+    "refresh_sky_index",
+    "table_with_positions",
     "warn_without_sky_index",
 ]
 
@@ -75,6 +78,25 @@ def build_indexes(
     retries.run(lambda: _analyze(database, cls), f"statistics of {table_of(cls).name}")
 
 
+def refresh_sky_index(
+    database: Database, cls: type[SchemaMixin], *, cluster: bool = False, retries: Retries | None = None
+) -> None:
+    """Build the index of the sky of a table if it is not there, and gather statistics.
+
+    Parameters
+    ----------
+    database : Database
+    cls : class
+        The table.
+    cluster : bool
+        Also rewrite a table that is kept in that order.
+    retries : Retries, optional
+    """
+    retries = retries or Retries()
+    _build_sky_index(database, cls, cluster, retries)
+    retries.run(lambda: _analyze(database, cls), f"statistics of {table_of(cls).name}")
+
+
 def _analyze(database: Database, cls: type[SchemaMixin]) -> None:
     with database.turn, database.begin() as connection:
         for statement in database.statements.analyze(cls):
@@ -105,10 +127,28 @@ def build_sky_index(database: Database, table: str, ra: str, retries: Retries | 
     ConfigurationError
         If the table has no such positions.
     """
+    _build_sky_index(database, table_with_positions(table, ra), True, retries or Retries())
+
+
+def table_with_positions(table: str, ra: str) -> type[SchemaMixin]:
+    """Find the table of a name, and make sure that it has positions.
+
+    Parameters
+    ----------
+    table : str
+        Name of the table.
+    ra : str
+        Its column of right ascension.
+
+    Raises
+    ------
+    ConfigurationError
+        If the table has no such positions.
+    """
     cls = next((cls for cls in TABLES if table_of(cls).name == table), None)
     if cls is None or cls.__sky__ is None or cls.__sky__[0] != ra:
         raise ConfigurationError(f"table {table} has no positions with a right ascension {ra}")
-    _build_sky_index(database, cls, True, retries or Retries())
+    return cls
 
 
 def _build_sky_index(database: Database, cls: type[SchemaMixin], cluster: bool | None, retries: Retries) -> None:
@@ -116,7 +156,7 @@ def _build_sky_index(database: Database, cls: type[SchemaMixin], cluster: bool |
     if sky is None:
         return
     _build(database, [sky], retries)
-    if cluster is not False and database.clusters:
+    if cluster is not False and database.clusters and cls.__in_order__:
         retries.run(lambda: _cluster(database, cls, sky[0], again=bool(cluster)), f"cluster of {table_of(cls).name}")
 
 
@@ -151,8 +191,22 @@ def _build(
         retries.run(partial(build, name, statement), f"{what} {name}")
 
 
-def add_foreign_keys(database: Database, cls: type[SchemaMixin], retries: Retries | None = None) -> None:
+def add_foreign_keys(
+    database: Database,
+    cls: type[SchemaMixin],
+    retries: Retries | None = None,
+    names: Collection[str] | None = None,
+) -> None:
     """Add the references of a table, if they are not there; in SQLite, where they are part of the table, check them.
+
+    Parameters
+    ----------
+    database : Database
+    cls : class
+        The table.
+    retries : Retries, optional
+    names : collection of str, optional
+        Only these references. All by default.
 
     Raises
     ------
@@ -161,7 +215,7 @@ def add_foreign_keys(database: Database, cls: type[SchemaMixin], retries: Retrie
     """
     retries = retries or Retries()
     try:
-        references = list(database.statements.references(cls))
+        references = [item for item in database.statements.references(cls) if names is None or item[0] in names]
         _build(database, [(name, add) for name, _, add, _ in references], retries, what="reference")
         _build(database, [(name, test) for name, _, _, test in references], retries, what="reference", valid=True)
     except ConstraintError as error:
@@ -187,10 +241,60 @@ def complete_tables(database: Database, classes: Sequence[type[SchemaMixin]], re
         add_foreign_keys(database, cls, retries)
 
 
-def orphans(database: Database, connection: Connection, cls: type[SchemaMixin]) -> Iterator[str]:
-    """Describe, reference by reference, the rows that refer to one that is not there."""
+def add_loaded_references(database: Database, cls: type[SchemaMixin], retries: Retries | None = None) -> None:
+    """Add or check the references between a table and those that have rows, as `add_foreign_keys` does.
+
+    Those of other tables to this one are added if nothing is missing: its rows may come from several files.
+
+    Raises
+    ------
+    ConstraintError
+        If a row of the table refers to one that is not there; nothing is added then.
+    """
+    table = table_of(cls)
+    with database.turn, database.connect() as connection, translated():
+        valid = database.keys(connection)
+        done = valid.names - valid.invalid
+        filled = {table_of(item).name for item in TABLES if connection.scalar(_has_rows(item))}
+        ours = [name for name, parent in _parents(cls) if parent in filled and name not in done]
+        for message in orphans(database, connection, cls, ours):
+            raise ConstraintError(message)
+        wanted = [(cls, ours)]
+        for child in TABLES:
+            names = [name for name, parent in _parents(child) if parent == table.name and name not in done]
+            if table_of(child).name in filled and not any(orphans(database, connection, child, names)):
+                wanted.append((child, names))
+    for child, names in wanted if database.statements.adds_references else ():
+        add_foreign_keys(database, child, retries, names)
+
+
+def _has_rows(cls: type[SchemaMixin]) -> sa.Select[tuple[bool]]:
+    return sa.select(sa.exists(sa.select(sa.literal(1)).select_from(table_of(cls))))
+
+
+def _parents(cls: type[SchemaMixin]) -> list[tuple[str, str]]:
+    """Names of the references of a table, each with that of the table to which it leads."""
+    return [(str(key.name), key.referred_table.name) for key in table_of(cls).foreign_key_constraints]
+
+
+def orphans(
+    database: Database, connection: Connection, cls: type[SchemaMixin], names: Collection[str] | None = None
+) -> Iterator[str]:
+    """Describe, reference by reference, the rows that refer to one that is not there.
+
+    Parameters
+    ----------
+    database : Database
+    connection : sqlalchemy.Connection
+    cls : class
+        The table.
+    names : collection of str, optional
+        Only these references. All by default.
+    """
     table = table_of(cls)
     for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
+        if names is not None and key.name not in names:
+            continue
         (element,) = key.elements
         parent, (child,) = element.column, list(key.columns)
         query = (

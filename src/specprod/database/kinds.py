@@ -14,9 +14,9 @@ __all__ = ["KINDS", "PostgresqlDatabase", "SqliteDatabase", "insert_of"]
 KINDS: Final = (PostgresqlDatabase, SqliteDatabase)
 
 
-def insert_of(connection: sa.Connection, table: sa.Table) -> Any:
-    """Make an INSERT that takes ON CONFLICT, for the kind of database that a connection leads to."""
+def insert_of(dialect: sa.Dialect, table: sa.Table) -> Any:
+    """Make an INSERT that takes ON CONFLICT, for the kind of database that speaks a dialect."""
     for kind in KINDS:
-        if kind.claims(connection.engine.url):
+        if kind.kind == dialect.name:
             return kind.insert(table)
-    raise TypeError(f"no kind of database for {connection.engine.url.get_backend_name()}")
+    raise TypeError(f"no kind of database for {dialect.name}")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.engine import Compiled
 from sqlalchemy.sql import ClauseElement, Executable
 
 from specprod.database.kinds import insert_of
@@ -42,17 +44,23 @@ class Upsert(Executable, ClauseElement):
         self.rows = [{name: getattr(row, name) for name in names} for row in rows]
         self.do_nothing = do_nothing
 
-    def statement(self, connection: sa.Connection) -> Any:
-        """Make the statement for the kind of database of a connection, for one row at a time."""
-        statement = insert_of(connection, self.table)
+    def statement(self, dialect: sa.Dialect) -> Any:
+        """Make the statement for a kind of database, for one row at a time."""
+        statement = insert_of(dialect, self.table)
         key = list(self.table.primary_key.columns)
         if self.do_nothing:
             return statement.on_conflict_do_nothing(index_elements=key)
         new = {item.name: statement.excluded[item.name] for item in self.table.columns if not item.primary_key}
         return statement.on_conflict_do_update(index_elements=key, set_=new)
 
+    def compile(self, bind: Any = None, dialect: sa.Dialect | None = None, **options: Any) -> Compiled:
+        """Give the SQL for one row; of PostgreSQL, where no database is given."""
+        dialect = dialect or (PGDialect() if bind is None else bind.dialect)  # type: ignore[no-untyped-call]
+        compiled: Compiled = self.statement(dialect).compile(dialect=dialect, **options)
+        return compiled
+
     def _execute_on_connection(
         self, connection: sa.Connection, distilled_params: Any, execution_options: Any
     ) -> sa.CursorResult[Any]:
         """Execute the statement; SQLAlchemy calls this of everything that is given to ``execute()``."""
-        return connection.execute(self.statement(connection), self.rows)
+        return connection.execute(self.statement(connection.dialect), self.rows)

@@ -15,7 +15,14 @@ from sqlalchemy import Connection
 from specprod.configuration.defaults import CHUNKSIZE
 from specprod.database.failures import Retries
 from specprod.database.writing import Counts, Writer
-from specprod.errors import ChecksumError, ConstraintError, FormatError, InputError
+from specprod.errors import (
+    ChecksumError,
+    ConfigurationError,
+    ConstraintError,
+    DatabaseError,
+    FormatError,
+    InputError,
+)
 from specprod.files.checksums import add
 from specprod.files.opening import open_table
 from specprod.files.tables import TableReader
@@ -67,6 +74,11 @@ class Loader:
         only if not.
     checksums : bool
         Whether a file that is not what its CHECKSUM or DATASUM says stops the load; else it is a warning.
+
+    Raises
+    ------
+    ConfigurationError
+        If chunks have no rows.
     """
 
     def __init__(
@@ -83,6 +95,8 @@ class Loader:
         ahead: bool = True,
         checksums: bool = True,
     ) -> None:
+        if chunksize < 1:
+            raise ConfigurationError(f"chunks of {chunksize} rows cannot be loaded; expected 1 at least")
         self.database = database
         self.chunksize = chunksize
         self.slice_bytes = slice_bytes
@@ -259,7 +273,9 @@ class Loader:
         """Write pieces, together or, if one of them violates a key, each by itself: those before it stay."""
         try:
             return self._write_together(pieces) if pieces else []
-        except ConstraintError as error:
+        except DatabaseError as error:
+            if error.column is None and not isinstance(error, ConstraintError):
+                raise
             if len(pieces) == 1:
                 raise self._named(*pieces[0], error) from error
         return [counts for piece in pieces for counts in self._write([piece])]
@@ -298,8 +314,11 @@ class Loader:
             self._writers[table] = self.database.writer(table)
         return self._writers[table]
 
-    def _named(self, load: FileLoad, piece: Piece, error: ConstraintError) -> ConstraintError:
+    def _named(self, load: FileLoad, piece: Piece, error: DatabaseError) -> DatabaseError:
         """Say which row of the file it is that the table has already, as far as that is what is wrong."""
+        if error.column is not None:
+            column = error.column.upper()
+            return DatabaseError(error.message, file=load.path, hdu=load.hdu_name, column=column)
         keys = np.concatenate(piece.keys)
         with self.database.turn, self.database.connect() as connection:
             there = existing_keys(self.database, connection, load.table, keys)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from specprod.database.interface import Database
 from specprod.database.keys import missing_key
-from specprod.errors import ConstraintError
+from specprod.errors import ConfigurationError, ConstraintError
 from specprod.files.tables import Chunk, TableReader
 from specprod.loading.pieces import FileLoad, LearningFilter, RowFilter
 from specprod.loading.rejects import existing_keys, name_row, repeated
@@ -189,7 +189,7 @@ class Rules:
             choose = self._filter
             with chunk.located():
                 chosen = ask(lambda: choose(chunk))
-            chunk = chunk.take(chosen)
+            chunk = chunk.take(self._chosen(chosen, chunk.rows.size))
         columns, rows = apply_rules(
             self.converter, chunk, chunk.rows, known, rejects, silent=self.load.only_new, ask=ask
         )
@@ -198,6 +198,16 @@ class Rules:
         if learning is not None:
             learning.accept(columns)
         return Slice(self.load, rows, columns)
+
+    def _chosen(self, choice: Any, size: int) -> npt.NDArray[np.integer[Any]]:
+        """Give the indexes that a filter means; a mask is one, not the rows 0 and 1."""
+        chosen = np.asarray(np.ma.filled(choice, False))
+        if chosen.dtype.kind == "b":
+            if chosen.shape != (size,):
+                message = f"the filter gives a mask of shape {chosen.shape} for {size} rows"
+                raise ConfigurationError(message, file=self.load.path, hdu=self.converter.hdu)
+            return np.flatnonzero(chosen)
+        return chosen if chosen.size else np.empty(0, dtype=np.int64)
 
 
 def apply_rules(

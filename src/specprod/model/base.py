@@ -69,11 +69,14 @@ class Int128(TypeDecorator[int]):
         """Choose the type of the column for a dialect."""
         return dialect.type_descriptor(Numeric(39, 0) if dialect.supports_native_uuid else String(39))
 
-    def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Turn a Python integer into what the database stores."""
-        if value is None:
+        if value is None or value is np.ma.masked:
             return None
-        return Decimal(int(value)) if dialect.supports_native_uuid else f"{int(value):039d}"
+        number = int(value)
+        if number != value and not isinstance(value, str):
+            raise ValueError(f"expected a whole number, found {value}")
+        return Decimal(number) if dialect.supports_native_uuid else f"{number:039d}"
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> int | None:
         """Turn what the database returns into a Python integer."""
@@ -264,6 +267,8 @@ class SchemaMixin:
     __table__: ClassVar[FromClause]
     #: Columns of right ascension and declination that the sky index covers, or None.
     __sky__: ClassVar[tuple[str, str] | None] = None
+    #: Whether the table is kept in the order of that index.
+    __in_order__: ClassVar[bool] = True
 
     @declared_attr.directive
     def __tablename__(cls) -> str:  # noqa: N805

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy import REAL, BigInteger, Boolean, Double, ForeignKey, Index, Integer, SmallInteger, String
 from sqlalchemy.orm import Mapped, relationship
@@ -51,6 +51,9 @@ class CoefficientColumns:
 
 class CoaddColumns:
     """What went into the coadded spectrum, and where the fibers were."""
+
+    __sky__: ClassVar[tuple[str, str] | None] = ("mean_fiber_ra", "mean_fiber_dec")
+    __in_order__: ClassVar[bool] = False
 
     coadd_numexp = column(SmallInteger, order=40, doc="Number of exposures in the coadded spectrum")
     coadd_exptime = column(REAL, unit="s", order=40, doc="Exposure time of the coadded spectrum")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from specprod.database import primary
 from specprod.database.failures import Retries
-from specprod.database.keys import build_indexes, warn_without_sky_index
+from specprod.database.keys import refresh_sky_index, warn_without_sky_index
 from specprod.model import TABLES, Zpix, Ztile, table_of
 
 if TYPE_CHECKING:
@@ -59,4 +59,4 @@ def update_q3c(*, database: Database, cluster: bool = False, retries: Retries | 
     warn_without_sky_index(database)
     for cls in TABLES:
         if cls.__sky__ is not None:
-            build_indexes(database, cls, cluster=cluster, retries=retries)
+            refresh_sky_index(database, cls, cluster=cluster, retries=retries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import sqlalchemy as sa
 
 from specprod.configuration.core import LONGEST_VERSION
 from specprod.database.connection import Database, connect
-from specprod.database.failures import translated
+from specprod.database.failures import Retries, translated
 from specprod.database.kinds import PostgresqlDatabase
 from specprod.database.schema import create_tables, drop_tables
 from specprod.errors import ValueRejectedError
-from specprod.model import Version, table_of
+from specprod.model import TABLES, Version, table_of
 from specprod.results.orm import OrmPipelineResultsStorage
 
 __all__ = [
@@ -51,6 +52,8 @@ def setup_db(
     database: Database | None = None,
     roles: Sequence[str] = DEFAULT_ROLES,
     public_role: str = DEFAULT_PUBLIC_ROLE,
+    keys: bool = True,
+    retries: Retries | None = None,
 ) -> Database:
     """Connect to a database and create the schema and the tables that are not there yet.
 
@@ -76,6 +79,11 @@ def setup_db(
         Roles of the collaboration that may read the tables, if `public` is set.
     public_role : str
         The public role.
+    keys : bool
+        Give new tables their primary keys at once, as `specprod.load.upsert` needs them. A load of a whole production
+        builds them after the rows.
+    retries : Retries, optional
+        How often to try again what may pass, such as a file that another process writes to.
 
     Returns
     -------
@@ -88,18 +96,26 @@ def setup_db(
     """
     if database is None:
         target: Any = dbfile if hostname is None else PostgresqlDatabase.server_url(hostname, username)
-        database = connect(target, schema=schema, username=username)
+        database = connect(target, schema=schema, username=username, create=True)
     if verbose:
         logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
     readers = (*roles, public_role) if public else ()
-    with translated(), database.begin() as connection:
+    work = partial(_set_up, database, overwrite=overwrite, readers=readers, keys=keys)
+    (retries or Retries()).run(work, "setup")
+    return database
+
+
+def _set_up(database: Database, *, overwrite: bool, readers: Sequence[str], keys: bool) -> None:
+    with database.turn, database.begin() as connection:
         database.check_roles(connection, readers)
         if overwrite:
             drop_tables(database, connection)
             OrmPipelineResultsStorage(database, connection).drop()
-        create_tables(database, connection)
-        database.grant(connection, readers)
-    return database
+        made = create_tables(database, connection)
+        for step in map(database.statements.primary_key, made if keys else ()):
+            if step is not None:
+                connection.exec_driver_sql(step[1])
+        database.grant(connection, readers, [table_of(cls).name for cls in TABLES])
 
 
 def load_versions(

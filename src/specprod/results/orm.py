@@ -159,8 +159,19 @@ class OrmPipelineResultsStorage(PipelineStorage):
 
     def exists(self) -> bool:
         """Whether the tables are there."""
-        names = self._run(lambda connection: sa.inspect(connection).get_table_names(schema=self.database.schema))
+        names = self._read(lambda connection: sa.inspect(connection).get_table_names(schema=self.database.schema))
         return set(names).issuperset(_TABLES)
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        if self._connection is not None:
+            return work(self._connection)
+
+        def question() -> T:
+            # It neither waits for those who write, nor needs the right to.
+            with self.database.turn, self.database.connect() as connection:
+                return work(connection)
+
+        return self._retries.run(question, "record of results")
 
     def create(self) -> None:
         """Create the tables that are not there."""
@@ -200,7 +211,7 @@ class OrmPipelineResultsStorage(PipelineStorage):
         cls.check_filters(filters)
         table = _TABLES[cls.kind]
         query = sa.select(table).filter_by(**filters).order_by(table.c.id)
-        return (_record(cls, row) for row in self._run(lambda connection: connection.execute(query).mappings().all()))
+        return (_record(cls, row) for row in self._read(lambda connection: connection.execute(query).mappings().all()))
 
     def delete(self, cls: type[Record], **filters: Any) -> int:
         """Delete the records of a kind whose values equal those given."""

@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from specprod.database.misfits import Misfits
 from specprod.database.postgresql import fetching, locking, values
 from specprod.database.postgresql.ddl import PostgresqlStatements
 from specprod.database.postgresql.driver import psycopg_connection
-from specprod.database.postgresql.settings import raise_memory
+from specprod.database.postgresql.settings import raise_memory, settle_session
 from specprod.database.postgresql.writer import CopyWriter
 from specprod.errors import ConfigurationError, SchemaError
 from specprod.model import SchemaMixin
@@ -32,6 +32,8 @@ __all__ = ["PostgresqlDatabase"]
 
 #: Bytes of an identifier; more are cut with no more than a notice.
 _LONGEST_NAME = 63
+#: Some times the size of a pixel of q3c, 90 / 2**30 degrees.
+_PIXEL = 1e-6
 
 
 class PostgresqlDatabase(Database):
@@ -43,8 +45,8 @@ class PostgresqlDatabase(Database):
     clusters = True
     insert: ClassVar[Any] = staticmethod(postgresql.insert)
 
-    def __init__(self, url: URL, schema: str | None = None) -> None:
-        super().__init__(url, _checked(schema or "public"))
+    def __init__(self, url: URL, schema: str | None = None, *, create: bool = False, readonly: bool = False) -> None:
+        super().__init__(url, _checked(schema or "public"), create=create, readonly=readonly)
 
     @classmethod
     def claims(cls, url: URL) -> bool:
@@ -64,7 +66,11 @@ class PostgresqlDatabase(Database):
         return url if url.host or not hostname else url.set(host=hostname)
 
     def _make_engine(self, url: URL) -> Engine:
-        return sa.create_engine(url, connect_args={"application_name": "specprod"}, pool_size=8, pool_pre_ping=True)
+        # Without an encoding of ours, psycopg would give bytes for the text of a database of SQL_ASCII.
+        options = {"application_name": "specprod", "client_encoding": "utf8"}
+        engine = sa.create_engine(url, connect_args=options, pool_size=8, pool_pre_ping=True)
+        sa.event.listen(engine, "connect", partial(settle_session, readonly=self.readonly))
+        return engine
 
     def _make_statements(self) -> PostgresqlStatements:
         return PostgresqlStatements(self.names, self.engine.dialect, lambda: self.has_q3c)
@@ -73,7 +79,8 @@ class PostgresqlDatabase(Database):
     def has_q3c(self) -> bool:
         """Whether the server has the extension q3c, installed in this database."""
         with self.connect() as connection:
-            return connection.scalar(sa.text("SELECT 1 FROM pg_extension WHERE extname = 'q3c'")) is not None
+            usable = "SELECT has_schema_privilege(extnamespace, 'USAGE') FROM pg_extension WHERE extname = 'q3c'"
+            return bool(connection.scalar(sa.text(usable)))
 
     def missing_extension(self) -> str | None:
         """Say that q3c is missing, and what follows."""
@@ -209,13 +216,14 @@ class PostgresqlDatabase(Database):
             if connection.scalar(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": role}) is None:
                 raise SchemaError(f"role {role!r} does not exist on the server")
 
-    def grant(self, connection: Connection, roles: Sequence[str]) -> None:
-        """Let roles read the schema and all its tables."""
+    def grant(self, connection: Connection, roles: Sequence[str], tables: Sequence[str]) -> None:
+        """Let roles read some tables of the schema; others that it holds, such as the ledger, are nobody else's."""
         self.check_roles(connection, roles)
         schema = self.quote(self.schema or "")
         for role in roles:
             connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schema} TO {self.quote(role)}")
-            connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {self.quote(role)}")
+            names = ", ".join(self.name(table) for table in tables)
+            connection.exec_driver_sql(f"GRANT SELECT ON TABLE {names} TO {self.quote(role)}")
 
     def cluster(self, connection: Connection, cls: type[SchemaMixin], index: str) -> None:
         """Rewrite a table in the order of an index."""
@@ -228,12 +236,19 @@ class PostgresqlDatabase(Database):
         )
         connection.exec_driver_sql(f"CLUSTER {self.name(cls)} USING {self.quote(index)}")
 
-    def within(self, table: type[SchemaMixin], ra: float, dec: float, radius: float) -> sa.ColumnElement[bool]:
-        """Make the condition of a cone; its index of the sky serves it where the server has q3c."""
-        if not self.has_q3c:
-            return cone.within(table, ra, dec, radius)
-        column_ra, column_dec = cone.circle(table, ra, dec, radius)
-        return sa.func.q3c_radial_query(column_ra, column_dec, ra % 360.0, dec, radius, type_=sa.Boolean())
+    def _within(self, table: type[SchemaMixin], circle: cone.Circle) -> sa.ColumnElement[bool]:
+        """Make the condition of a cone; its index of the sky serves it where the server has q3c.
+
+        q3c leaves out the edge of a circle, and what is nearer to its centre than the size of a pixel; so a wider one
+        is cut out by it. Half of the sky and more is no matter of an index.
+        """
+        if not self.has_q3c or circle.radius >= 90:
+            return cone.within(table, circle)
+        column_ra, column_dec = cone.positions(table)
+        cut = sa.func.q3c_radial_query(
+            column_ra, column_dec, circle.ra, circle.dec, circle.radius + _PIXEL, type_=sa.Boolean()
+        )
+        return sa.and_(cut, cone.inside(table, circle))
 
 
 def _checked(schema: str) -> str:

@@ -21,7 +21,7 @@ from specprod.database import cone
 from specprod.database.catalogue import Keys
 from specprod.database.interface import Database
 from specprod.database.misfits import Misfits
-from specprod.database.sqlite import fetching, locking, values
+from specprod.database.sqlite import fetching, locking, opening, values
 from specprod.database.sqlite.ddl import SqliteStatements
 from specprod.database.sqlite.driver import sqlite_connection
 from specprod.database.sqlite.matching import PageMatcher
@@ -36,6 +36,8 @@ __all__ = ["SqliteDatabase"]
 _TIMEOUT = 30
 # Numbers that SQLite gives as one text.
 _AT_ONCE = 100_000
+#: Option of a connection that is about to write.
+_WRITES = "specprod_writes"
 
 
 class SqliteDatabase(Database):
@@ -46,9 +48,9 @@ class SqliteDatabase(Database):
     numbered_rows = True
     insert: ClassVar[Any] = staticmethod(sqlite.insert)
 
-    def __init__(self, url: URL, schema: str | None = None) -> None:
+    def __init__(self, url: URL, schema: str | None = None, *, create: bool = False, readonly: bool = False) -> None:
         # There are no schemas in a file.
-        super().__init__(url)
+        super().__init__(url, create=create, readonly=readonly)
         # The transaction of the one writer cannot end while others read.
         self.turn = threading.RLock()
 
@@ -76,16 +78,25 @@ class SqliteDatabase(Database):
         return url.set(drivername="sqlite+pysqlite")
 
     def _make_engine(self, url: URL) -> Engine:
-        engine = sa.create_engine(url, connect_args={"timeout": _TIMEOUT})
+        engine = sa.create_engine(url if "timeout" in url.query else url.update_query_dict({"timeout": str(_TIMEOUT)}))
+        opener = opening.Opener(Path(str(url.database)).absolute(), create=self.create, readonly=self.readonly)
+        sa.event.listen(engine, "do_connect", opener)
         sa.event.listen(engine, "connect", _prepare)
+        sa.event.listen(engine, "checkout", _check_references)
         sa.event.listen(engine, "begin", _begin)
         return engine
 
     def _make_statements(self) -> SqliteStatements:
         return SqliteStatements(self.names, self.engine.dialect)
 
+    def check(self) -> None:
+        """Make sure that the file is there and is a database; see `Database.check`."""
+        opening.check_file(Path(str(self.url.database)), create=self.create)
+        super().check()
+
     def _before_transaction(self, connection: Connection, check_references: bool) -> None:
         sqlite_connection(connection).execute(f"PRAGMA foreign_keys = {'ON' if check_references else 'OFF'}")
+        connection.execution_options(**{_WRITES: True})
 
     def _lock(self, shared: bool) -> contextlib.AbstractContextManager[None]:
         return locking.locked(self, shared)
@@ -97,7 +108,8 @@ class SqliteDatabase(Database):
     def writable(self) -> bool:
         """Whether this user can write to the file, and make others beside it."""
         path = Path(os.path.realpath(str(self.url.database)))
-        return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+        allowed = os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+        return allowed and not self.readonly
 
     def row_place(self, table: str) -> sa.ColumnElement[Any]:
         """Give the number of the row."""
@@ -161,9 +173,9 @@ class SqliteDatabase(Database):
         names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'").scalars()
         return Keys(frozenset(names))
 
-    def within(self, table: type[SchemaMixin], ra: float, dec: float, radius: float) -> sa.ColumnElement[bool]:
+    def _within(self, table: type[SchemaMixin], circle: cone.Circle) -> sa.ColumnElement[bool]:
         """Make the condition of a cone, which the index of declination and right ascension serves."""
-        return cone.within(table, ra, dec, radius)
+        return cone.within(table, circle)
 
 
 def _prepare(connection: sqlite3.Connection, _: object) -> None:
@@ -171,11 +183,17 @@ def _prepare(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None
     # Of a file that is made now: rows are wide, and pages of this size are written a sixth faster than the usual ones.
     connection.execute("PRAGMA page_size = 32768")
-    connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -24576")
     connection.execute("PRAGMA temp_store = FILE")
 
 
+def _check_references(connection: sqlite3.Connection, *_: object) -> None:
+    # Whoever had the connection before may have done without.
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
 def _begin(connection: Connection) -> None:
-    # The driver's own BEGIN comes too late: it would leave DDL outside of the transaction.
-    connection.exec_driver_sql("BEGIN")
+    # The driver's own BEGIN comes too late: it would leave DDL outside of the transaction. Who writes waits for other
+    # writers here: a transaction that reads first and cannot write then is not let wait, but refused.
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
