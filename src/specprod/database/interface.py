@@ -78,8 +78,8 @@ class Database(ABC):
         self.engine: Engine = engine.execution_options(schema_translate_map={None: schema})
         self.names = Names(engine.dialect.identifier_preparer, schema)
         self.statements = self._make_statements()
-        # How this object holds the lock: alone, shared.
-        self._held: str | None = None
+        # How this object, or one beside it, holds the lock: alone, shared.
+        self._held: list[str] = []
         self.turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
     def __repr__(self) -> str:
@@ -190,15 +190,15 @@ class Database(ABC):
         LockedError
             If another process holds it; the message says which.
         """
-        if self._held == "alone" or (shared and self._held == "shared"):
+        if "alone" in self._held or (shared and self._held):
             yield
             return
         with self._lock(shared):
-            before, self._held = self._held, "shared" if shared else "alone"
+            self._held.append("shared" if shared else "alone")
             try:
                 yield
             finally:
-                self._held = before
+                self._held.pop()
 
     @abstractmethod
     def _lock(self, shared: bool) -> contextlib.AbstractContextManager[None]:
@@ -230,7 +230,10 @@ class Database(ABC):
 
     def beside(self, schema: str) -> Database:
         """Give another schema of the same database; for a file the file itself, on connections of its own."""
-        return type(self)(self.url, schema, create=self.create, readonly=self.readonly)
+        other = type(self)(self.url, schema, create=self.create, readonly=self.readonly)
+        if other.schema == self.schema:
+            other._held = self._held
+        return other
 
     def close(self) -> None:
         """Close all connections."""
