@@ -17,7 +17,8 @@
     │   ├── SchemaError                 not ours, wrong tables, a role that does not exist
     │   ├── LockedError                 another loader is at work
     │   └── ConstraintError             a key or a reference is violated
-    └── LedgerError                 what was loaded before does not fit what is asked for now
+    ├── LedgerError                 what was loaded before does not fit what is asked for now
+    └── StorageError                a results storage that is not of this package raised something
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ __all__ = [
     "MissingHDUError",
     "SchemaError",
     "SpecprodError",
+    "StorageError",
     "UnknownNameError",
     "ValueRejectedError",
     "did_you_mean",
@@ -148,6 +150,10 @@ class ConstraintError(DatabaseError):
 
 class LedgerError(SpecprodError):
     """What was loaded before does not fit what is asked for now."""
+
+
+class StorageError(SpecprodError):
+    """A results storage that is not of this package raised something; the message names its class."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -23,7 +23,8 @@ _SCHEME = re.compile(r"[A-Za-z][\w+.-]*://")
 _NAME = re.compile(r"\s*([^\s='\"]+)\s*=\s*")
 # The value of a connection string ends at a blank that no backslash protects, or at the quote that closes it.
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*(?:'|$)|(?:[^\s\\]|\\.)*", re.DOTALL)
-_URL_IN_PROSE = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"]*")
+# Of bounded length: else each letter of a long word would be tried as the beginning of a scheme.
+_URL_IN_PROSE = re.compile(r"[A-Za-z][\w+.-]{0,40}://[^\s'\"]*")
 _NAMED_IN_PROSE = re.compile(
     rf"""((?:{"|".join(_SECRETS)})(?:\s*=|["']\s*:)\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&,;}}]+)""",
     re.IGNORECASE,

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from specprod.configuration.passwords import mask_password
 from specprod.database import cone
 from specprod.database.catalogue import Keys
+from specprod.database.complaints import Complaints
 from specprod.database.ddl import Statements
 from specprod.database.matching import Matcher
 from specprod.database.misfits import Misfits
@@ -63,6 +64,8 @@ class Database(ABC):
 
     #: Name of the kind: postgresql, sqlite.
     kind: ClassVar[str]
+    #: What the errors of its driver mean.
+    complaints: ClassVar[Complaints]
     #: Whether one connection writes at a time, so that others had better not begin meanwhile.
     one_writer: ClassVar[bool]
     #: Whether the place of a row (`row_place`) is its number in the order in which the rows of the table came.

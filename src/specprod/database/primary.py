@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -12,10 +12,13 @@ from specprod.model import SchemaMixin, table_of
 if TYPE_CHECKING:
     from specprod.database.interface import Database
 
-__all__ = ["update_primary"]
+__all__ = ["PRIMARY_COLUMNS", "update_primary"]
 
 #: Prefix of the columns, and the surveys over which they count; None stands for all.
 _GROUPS: dict[str, tuple[str, ...] | None] = {"zcat": None, "sv": ("sv1", "sv2", "sv3"), "main": ("main",)}
+
+#: Columns of zpix and ztile that depend on all rows of a target; a load of some rows cannot know them.
+PRIMARY_COLUMNS: Final = tuple(f"{prefix}_{what}" for prefix in _GROUPS for what in ("nspec", "primary"))
 
 
 def update_primary(database: Database, cls: type[SchemaMixin], connection: sa.Connection | None = None) -> int:
@@ -56,7 +59,8 @@ def update_primary(database: Database, cls: type[SchemaMixin], connection: sa.Co
         computed.append(sa.cast(sa.case((inside, count), else_=0), sa.SmallInteger).label(f"{prefix}_nspec"))
         computed.append(sa.and_(inside, first).label(f"{prefix}_primary"))
     new = sa.select(*computed).subquery("new")
-    names = [f"{prefix}_{what}" for prefix in _GROUPS for what in ("nspec", "primary")]
-    changed = sa.or_(*(table.c[name].is_distinct_from(new.c[name]) for name in names))
-    statement = sa.update(table).values({name: new.c[name] for name in names}).where(place == new.c.place, changed)
+    changed = sa.or_(*(table.c[name].is_distinct_from(new.c[name]) for name in PRIMARY_COLUMNS))
+    statement = (
+        sa.update(table).values({name: new.c[name] for name in PRIMARY_COLUMNS}).where(place == new.c.place, changed)
+    )
     return int(connection.execute(statement).rowcount)

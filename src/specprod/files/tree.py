@@ -203,7 +203,7 @@ class ProductionTree:
             places = [base / "trunk"]
         directory = next((place for place in places if place.is_dir()), None)
         if directory is None:
-            names = ", ".join(str(place.relative_to(self.root)) for place in places)
+            names = ", ".join(relative_name(place, self.root) for place in places)
             raise MissingFileError(f"no directory of fiber assignments: {names}", file=self.root)
         number = f"{tileid:06d}"
         return with_or_without_gz(directory / number[:3] / f"fiberassign-{number}.fits.gz")

@@ -16,7 +16,7 @@ from specprod.results import helpers
 from specprod.results.base import PipelineExecution, PipelineStorage, State
 from specprod.results.mirror import MirroredStorage
 from specprod.results.orm import OrmPipelineResultsStorage
-from specprod.results.storage import DEFAULT_STORAGE, load_storage
+from specprod.results.storage import DEFAULT_STORAGE, load_storage, named_failures
 
 if TYPE_CHECKING:
     from specprod.database.interface import Database
@@ -92,7 +92,7 @@ def recorded(database: Database, job: Execution, retries: Retries | None = None)
             yield None
             return
         check_production(database, job)
-        with _execution(_followed(ledger, database, job), job) as execution:
+        with _execution(ledger, database, job) as (_, execution):
             yield execution
 
 
@@ -125,9 +125,7 @@ def opened(
         if not job.anew:
             check_production(database, job)
         (retries or Retries()).run(prepare, "tables")
-        storage = _followed(OrmPipelineResultsStorage(database, retries=retries), database, job)
-        storage.create()
-        with _execution(storage, job) as execution:
+        with _execution(OrmPipelineResultsStorage(database, retries=retries), database, job) as (storage, execution):
             ledger = LoadLedger(storage, execution, job.root or Path(), database.turn)
             try:
                 yield ledger
@@ -139,21 +137,29 @@ def opened(
             ledger.end()
 
 
-def _followed(ledger: OrmPipelineResultsStorage, database: Database, job: Execution) -> PipelineStorage:
-    """Let the storage that is configured follow the ledger."""
-    follower = load_storage(job.setting or DEFAULT_STORAGE, database)
-    return ledger if isinstance(follower, OrmPipelineResultsStorage) else MirroredStorage(ledger, follower)
-
-
 @contextlib.contextmanager
-def _execution(storage: PipelineStorage, job: Execution) -> Iterator[PipelineExecution]:
-    # Who holds the database alone knows that nobody else is at work on it, on whatever machine.
-    for killed in helpers.end_abandoned(storage, everywhere=not job.shared):
-        logger.warning("%s of %s ended without a word: it is recorded as killed", killed.name, killed.started)
-    data: dict[str, Any] = {"production": dict(job.production)} if job.production else {}
-    data |= {"root": printable(str(job.root.absolute()))} if job.root else {}
-    with helpers.pipeline_execution(storage, job.name, job.command, input_data=data) as execution:
-        yield execution
+def _execution(
+    ledger: OrmPipelineResultsStorage, database: Database, job: Execution
+) -> Iterator[tuple[PipelineStorage, PipelineExecution]]:
+    """Record a command in the ledger, and in the storage that is configured, which follows it."""
+    follower = load_storage(job.setting or DEFAULT_STORAGE, database)
+    with named_failures(follower.classes):
+        storage = _combined(ledger, follower)
+        storage.create()
+        # Who holds the database alone knows that nobody else is at work on it, on whatever machine.
+        for killed in helpers.end_abandoned(storage, everywhere=not job.shared):
+            logger.warning("%s of %s ended without a word: it is recorded as killed", killed.name, killed.started)
+        data: dict[str, Any] = {"production": dict(job.production)} if job.production else {}
+        data |= {"root": printable(str(job.root.absolute()))} if job.root else {}
+        with helpers.pipeline_execution(storage, job.name, job.command, input_data=data) as execution:
+            yield storage, execution
+
+
+def _combined(ledger: OrmPipelineResultsStorage, follower: PipelineStorage) -> PipelineStorage:
+    if isinstance(follower, OrmPipelineResultsStorage):
+        # One that extends the ledger's class is the ledger, in the same tables.
+        return ledger if type(follower) is OrmPipelineResultsStorage else follower
+    return MirroredStorage(ledger, follower)
 
 
 def check_production(database: Database, job: Execution) -> None:

@@ -249,7 +249,8 @@ class LoadLedger:
         for item in self._entries(load):
             count = sum((item.first_row or 0) <= row < (item.last_row or 0) for row in rows)
             if count:
-                item.rows, item.rejected = (item.rows or 0) - count, (item.rejected or 0) + count
+                item.set_rows((item.rows or 0) - count)
+                item.set_rejected((item.rejected or 0) + count)
                 storage.save(item)
 
     def absent(self, table: str, loads: Sequence[FileLoad]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from specprod.database.failures import translated
+from specprod.database.primary import PRIMARY_COLUMNS
 from specprod.errors import DatabaseError, InputError
 from specprod.loading.again import slices_of_files
 from specprod.loading.filters import TargetSet
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "TableReport", "verify"]
 
 logger = logging.getLogger(__name__)
-
-_COMPUTED = ("sv_nspec", "sv_primary", "main_nspec", "main_primary", "zcat_nspec", "zcat_primary")
 
 
 def verify(
@@ -155,7 +154,7 @@ class _Table:
         """Names of the columns whose values come from files; which spectra are primary may have been computed."""
         names = [item.name for item in table_of(self._cls).columns]
         whole = any(Path(file.name).name.startswith("zall-") for file in self._files) and self._tiles is None
-        return names if whole or self._cls not in (Zpix, Ztile) else [n for n in names if n not in _COMPUTED]
+        return names if whole or self._cls not in (Zpix, Ztile) else [n for n in names if n not in PRIMARY_COLUMNS]
 
     def _compare(self, names: Sequence[str]) -> None:
         """Compare the rows with those of all files that can be read."""

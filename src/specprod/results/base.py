@@ -118,7 +118,7 @@ class Record:
         ValueRejectedError
             If data that are kept as JSON cannot be, such as NaN or a path.
         """
-        values = {name: getattr(self, name) for name in self.names() if name != "id"}
+        values = {name: getattr(self, f"get_{name}")() for name in self.names() if name != "id"}
         for name, value in values.items():
             if isinstance(value, datetime):
                 values[name] = utc(value)
@@ -252,6 +252,11 @@ class PipelineStorage(ABC):
     """
 
     transactional: ClassVar[bool] = False
+
+    @property
+    def classes(self) -> tuple[type[PipelineStorage], ...]:
+        """The classes of this storage and of those that it writes to, for messages."""
+        return (type(self),)
 
     @abstractmethod
     def create(self) -> None:

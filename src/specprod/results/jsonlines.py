@@ -10,15 +10,12 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import sqlalchemy as sa
 
 from specprod.errors import ConfigurationError, FormatError
 from specprod.results.base import PipelineStorage, Record, State
-
-if TYPE_CHECKING:
-    from specprod.database.connection import Database
 
 __all__ = ["JsonLinesStorage"]
 
@@ -34,8 +31,6 @@ class JsonLinesStorage(PipelineStorage):
 
     Parameters
     ----------
-    database : Database, optional
-        Unused; all storages are given it.
     path : str or path
         The file.
 
@@ -55,7 +50,7 @@ class JsonLinesStorage(PipelineStorage):
 
     transactional = False
 
-    def __init__(self, database: Database | None = None, path: str | Path | None = None) -> None:
+    def __init__(self, path: str | Path | None = None) -> None:
         if path is None:
             raise ConfigurationError("the storage of JSON lines needs the keyword argument path")
         self.path = Path(path)
@@ -104,7 +99,7 @@ class JsonLinesStorage(PipelineStorage):
         values = _line(record)
         # The number is taken now, by a line that says nothing yet, so that other writers do not take it too.
         self._log.append([], holder := Record(name=""), durable=False)
-        record.id = holder.id
+        record.set_id(holder.id)
         self._pending.append({**values, "id": record.id})
 
     def save(self, record: Record) -> None:
@@ -205,7 +200,7 @@ class _Log:
                 raise
             self._read(stream)
             if record is not None:
-                record.id = number
+                record.set_id(number)
 
 
 def _line(record: Record) -> Line:

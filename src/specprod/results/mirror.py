@@ -47,6 +47,11 @@ class MirroredStorage(PipelineStorage):
         self._first, self._second = first, second
         self._numbers: dict[tuple[str, int | None], int] = {} if numbers is None else numbers
 
+    @property
+    def classes(self) -> tuple[type[PipelineStorage], ...]:
+        """Classes of both."""
+        return (*self._first.classes, *self._second.classes)
+
     def create(self) -> None:
         """Make what both need."""
         self._first.create()

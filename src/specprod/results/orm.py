@@ -189,7 +189,7 @@ class OrmPipelineResultsStorage(PipelineStorage):
         """Store a new record and set its number, by one statement."""
         values = record.values()
         statement = _INSERTS[record.kind]
-        record.id = self._run(lambda connection: connection.execute(statement, values).scalar_one())
+        record.set_id(self._run(lambda connection: connection.execute(statement, values).scalar_one()))
 
     def save(self, record: Record) -> None:
         """Store the present values of a record.

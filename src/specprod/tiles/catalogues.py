@@ -16,7 +16,7 @@ import numpy.typing as npt
 from specprod.errors import InputError, MissingColumnError, MissingFileError
 from specprod.files.opening import open_table
 from specprod.files.tables import Chunk
-from specprod.files.tree import with_or_without_gz
+from specprod.files.tree import relative_name, with_or_without_gz
 from specprod.model import Photometry, Target
 from specprod.survey.bricks import NORTH, brickid, brickname
 from specprod.survey.identifiers import decode_targetid
@@ -215,7 +215,7 @@ class SurveyCatalogues(PhotometrySource):
         sought = _Sought.of(targets)
         files, absent = self._bricks(sought)
         if absent and self.missing_bricks == "fail":
-            names = ", ".join(sorted(str(path.relative_to(self.tree.root)) for path in absent))
+            names = ", ".join(sorted(relative_name(path, self.tree.root) for path in absent))
             what = "1 Tractor catalogue" if len(absent) == 1 else f"{len(absent)} Tractor catalogues"
             raise MissingFileError(f"{what} that TARGETIDs name: no such file {names}", file=self.tree.root)
         found = self._in_files(files, sought)

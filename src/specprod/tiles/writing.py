@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from specprod.database.lookups import unknown_targetids
+from specprod.database.primary import PRIMARY_COLUMNS
 from specprod.database.writing import Counts
 from specprod.model import (
     Exposure,
@@ -44,9 +45,6 @@ _ORDER: tuple[type[SchemaMixin], ...] = (
     Potential,
 )
 
-#: Columns of table ztile that depend on other tiles; a load of one tile leaves them alone.
-_PRIMARY = tuple(f"{prefix}_{what}" for prefix in ("sv", "main", "zcat") for what in ("nspec", "primary"))
-
 
 def _write(
     database: Database, connection: Connection, cls: type[SchemaMixin], columns: Columns, *, update: bool
@@ -57,7 +55,8 @@ def _write(
     prepared = [writer.prepare(columns)]
     if not update:
         return writer.insert_new(connection, prepared)
-    keep: Collection[str] = _PRIMARY if cls is Ztile else ()
+    # A load of one tile leaves alone what depends on others.
+    keep: Collection[str] = PRIMARY_COLUMNS if cls is Ztile else ()
     return writer.upsert(connection, prepared, keep)
 
 

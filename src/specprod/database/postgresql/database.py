@@ -17,9 +17,10 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from specprod.database import cone
 from specprod.database.catalogue import Keys
+from specprod.database.complaints import Complaints
 from specprod.database.interface import Database
 from specprod.database.misfits import Misfits
-from specprod.database.postgresql import fetching, locking, values
+from specprod.database.postgresql import failures, fetching, locking, values
 from specprod.database.postgresql.ddl import PostgresqlStatements
 from specprod.database.postgresql.driver import psycopg_connection
 from specprod.database.postgresql.settings import raise_memory, settle_session
@@ -40,6 +41,7 @@ class PostgresqlDatabase(Database):
     """A schema of PostgreSQL, ``public`` by default; see `Database`."""
 
     kind = "postgresql"
+    complaints: ClassVar[Complaints] = failures
     one_writer = False
     numbered_rows = False
     clusters = True

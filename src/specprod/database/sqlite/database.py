@@ -19,9 +19,10 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from specprod.database import cone
 from specprod.database.catalogue import Keys
+from specprod.database.complaints import Complaints
 from specprod.database.interface import Database
 from specprod.database.misfits import Misfits
-from specprod.database.sqlite import fetching, locking, opening, values
+from specprod.database.sqlite import failures, fetching, locking, opening, values
 from specprod.database.sqlite.ddl import SqliteStatements
 from specprod.database.sqlite.driver import sqlite_connection
 from specprod.database.sqlite.matching import PageMatcher
@@ -44,6 +45,7 @@ class SqliteDatabase(Database):
     """An SQLite file; see `Database`."""
 
     kind = "sqlite"
+    complaints: ClassVar[Complaints] = failures
     one_writer = True
     numbered_rows = True
     insert: ClassVar[Any] = staticmethod(sqlite.insert)
