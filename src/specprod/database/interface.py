@@ -216,14 +216,7 @@ class Database(ABC):
         """Whether this user can change what the schema, or the file, holds."""
 
     def hold_tables(self, connection: Connection, writing: Sequence[str], reading: Sequence[str] = ()) -> None:
-        """Let nobody else write to some tables until the end of the transaction; they can still be read.
-
-        Parameters
-        ----------
-        connection : sqlalchemy.Connection
-        writing, reading : sequence of str
-            Full names of tables that the transaction writes to, and of those that it only reads.
-        """
+        """Let nobody else write to tables until the end of the transaction, to which it writes, or which it reads."""
 
     def prepare_for_queries(self, connection: Connection) -> None:
         """Give a transaction the memory that joins and sorts of whole tables take."""
