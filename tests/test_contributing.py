@@ -306,7 +306,7 @@ def note(frame, event, _):
         found.add(code.co_filename.removeprefix(TOP))
 
 tree = ProductionTree(root, load_configuration().production("sample"))
-with connect(target) as database:
+with connect(target, create=True) as database:
     setup_db(database=database)
     with opened(database, Execution(name="run", root=root)) as ledger:
         loader = Loader(database, ledger=ledger)

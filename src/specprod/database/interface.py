@@ -62,10 +62,8 @@ class Database(ABC):
         That make tables, keys and indexes.
     """
 
-    #: Name of the kind: postgresql, sqlite.
-    kind: ClassVar[str]
-    #: What the errors of its driver mean.
-    complaints: ClassVar[Complaints]
+    kind: ClassVar[str]  #: Name of the kind: postgresql, sqlite.
+    complaints: ClassVar[Complaints]  #: What the errors of its driver mean.
     #: Whether one connection writes at a time, so that others had better not begin meanwhile.
     one_writer: ClassVar[bool]
     #: Whether the place of a row (`row_place`) is its number in the order in which the rows of the table came.
@@ -402,5 +400,4 @@ class Database(ABC):
     def _within(self, table: type[SchemaMixin], circle: cone.Circle) -> sa.ColumnElement[bool]:
         """Make the condition, as an index serves it."""
 
-    #: Makes INSERT statements that take ON CONFLICT, of SQLAlchemy's dialect.
-    insert: ClassVar[Callable[..., Any]]
+    insert: ClassVar[Callable[..., Any]]  #: Makes INSERT statements that take ON CONFLICT, of SQLAlchemy's dialect.
