@@ -122,7 +122,9 @@ class Database(ABC):
         """
         try:
             connection = self.engine.connect()
-        except (sa.exc.DBAPIError, self._driver_error()) as error:
+        except Exception as error:
+            if not isinstance(error, sa.exc.DBAPIError) and not self.complaints.is_own(error):
+                raise
             reason = " ".join(str(getattr(error, "orig", error)).split())
             raise ConnectionFailedError(f"cannot open {self.shown}: {reason}") from error
         with connection:
@@ -137,12 +139,6 @@ class Database(ABC):
         """
         with self.connect():
             pass
-
-    def _driver_error(self) -> type[Exception]:
-        """Give the base of what the driver itself raises, where SQLAlchemy does not wrap it."""
-        driver: Any = self.engine.dialect.loaded_dbapi
-        error: type[Exception] = driver.Error
-        return error
 
     @contextlib.contextmanager
     def begin(self, *, check_references: bool = True, durable: bool = False) -> Iterator[Connection]:
