@@ -93,7 +93,7 @@ def test_a_load_into_a_file_does_without_the_driver_of_the_server(sample_root: P
 
 def test_what_the_drivers_raise(database_target: str) -> None:
     """By SQLAlchemy's connection and by the driver's own, and behind another error."""
-    with connect(database_target) as database:
+    with connect(database_target, create=True) as database:
         with translated(), database.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE things (n integer PRIMARY KEY)")
             connection.exec_driver_sql("INSERT INTO things VALUES (1)")

@@ -85,7 +85,7 @@ def test_a_run_that_was_killed_is_shown_as_such(
     words = ["run", str(sample_root), "--specprod", "sample", *where(database_target), "--quiet", "--chunksize", "5"]
     command = [sys.executable, "-m", "specprod.cli.main", *words]
     process = subprocess.Popen(command, start_new_session=True)
-    with connect(database_target, schema="sample") as database:
+    with connect(database_target, schema="sample", create=True) as database:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and not running(database):
             time.sleep(0.02)

@@ -142,7 +142,7 @@ def test_a_class_that_takes_only_its_own_arguments(place: Path, sample_root: Pat
     assert (done.returncode, done.stderr) == (0, "")
     assert said(place)[:2] == ["made", "create"]
     assert {"insert", "bound", "commit", "save"} <= set(said(place))
-    with connect("a.db") as database:
+    with connect("a.db", create=True) as database:
         with pytest.raises(ConfigurationError, match=r"'own_storage\.OwnStorage' cannot be made with these arguments"):
             load_storage(["own_storage.OwnStorage", {}], database)
         with pytest.raises(ConfigurationError, match="colour"):
@@ -172,7 +172,7 @@ def test_a_module_that_raises_when_it_is_imported(place: Path, sample_root: Path
 
 
 def test_helpers_set_and_get_by_the_methods_of_the_records(place: Path) -> None:
-    with connect("a.db") as database:
+    with connect("a.db", create=True) as database:
         storage = load_storage(setting(), database)
     with (
         helpers.pipeline_execution(storage, "fit") as run,
@@ -191,7 +191,7 @@ def test_helpers_set_and_get_by_the_methods_of_the_records(place: Path) -> None:
 
 
 def test_helpers_name_the_storage_that_fails(place: Path) -> None:
-    with connect("a.db") as database:
+    with connect("a.db", create=True) as database:
         storage = load_storage(setting(trouble="save"), database)
         with pytest.raises(StorageError, match=r"results storage own_storage\.OwnStorage: RuntimeError: no save today"):
             helpers.finish(storage, storage.create_pipeline_execution("fit"))
@@ -206,7 +206,7 @@ def test_helpers_name_the_storage_that_fails(place: Path) -> None:
 def test_one_that_extends_the_ledger_is_the_ledger(place: Path, sample_root: Path) -> None:
     words = ["--database", "a.db", "--quiet", "--stage", "exposures"]
     assert run(sample_root, *words, **{SETTING: "own_storage.Ledger"}).returncode == 0
-    with connect("a.db") as database:
+    with connect("a.db", create=True) as database:
         storage = OrmPipelineResultsStorage(database)
         assert [item.name for item in helpers.get_pipeline_executions(storage)] == ["run!"]
         assert [item.name for item in helpers.get_task_executions(storage)] == ["tile!", "exposure!", "frame!"]
@@ -222,6 +222,7 @@ def test_helpers_use_the_storage_that_is_configured(
         monkeypatch.setenv("SPECPROD_DATABASE", "postgresql://nobody@127.0.0.1:1/nothing")
     else:
         target = request.getfixturevalue("postgres_url") if kind == "postgresql" else str(place / "specprod.db")
+        connect(target, create=True).close()
         monkeypatch.setenv(SETTING, DEFAULT_STORAGE)
         monkeypatch.setenv("SPECPROD_DATABASE", target)
     with (

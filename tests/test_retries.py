@@ -8,12 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from specprod.cli.main import main
 from specprod.database import connect
-from specprod.database.failures import Retries
+from specprod.database.failures import Retries, is_transient
 from specprod.errors import DatabaseError
 
 QUICK = Retries(attempts=4, first_pause=0.01, longest_pause=0.05)
@@ -94,3 +95,30 @@ def test_locked_file_without_waiting(sqlite_file: Path) -> None:
 
     QUICK.run(work)
     assert len(attempts) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "passes"),
+    [
+        # After postmaster.c of PostgreSQL 12 to 17: a server that crashed says them one after the other.
+        ("FATAL:  the database system is starting up", True),
+        (
+            "FATAL:  the database system is not yet accepting connections\nDETAIL:  Consistent recovery state has …",
+            True,
+        ),
+        ("FATAL:  the database system is not accepting connections\nDETAIL:  Hot standby mode is disabled.", True),
+        ("FATAL:  the database system is shutting down", True),
+        ("FATAL:  the database system is in recovery mode", True),
+        ("FATAL:  sorry, too many clients already", True),
+        ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute", True),
+        ('FATAL:  password authentication failed for user "x"', False),
+        ('FATAL:  database "x" does not exist', False),
+        ('FATAL:  role "x" does not exist', False),
+        ("Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?", True),
+        ("[Errno -2] Name or service not known", False),
+        ("[Errno -3] Temporary failure in name resolution", True),
+    ],
+)
+def test_refused_connections(words: str, passes: bool) -> None:
+    """There is no SQLSTATE of them, only these words."""
+    assert is_transient(psycopg.OperationalError(f"connection failed: {words}")) == passes

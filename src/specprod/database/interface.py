@@ -62,10 +62,8 @@ class Database(ABC):
         That make tables, keys and indexes.
     """
 
-    #: Name of the kind: postgresql, sqlite.
-    kind: ClassVar[str]
-    #: What the errors of its driver mean.
-    complaints: ClassVar[Complaints]
+    kind: ClassVar[str]  #: Name of the kind: postgresql, sqlite.
+    complaints: ClassVar[Complaints]  #: What the errors of its driver mean.
     #: Whether one connection writes at a time, so that others had better not begin meanwhile.
     one_writer: ClassVar[bool]
     #: Whether the place of a row (`row_place`) is its number in the order in which the rows of the table came.
@@ -124,7 +122,9 @@ class Database(ABC):
         """
         try:
             connection = self.engine.connect()
-        except (sa.exc.DBAPIError, self._driver_error()) as error:
+        except Exception as error:
+            if not isinstance(error, sa.exc.DBAPIError) and not self.complaints.is_own(error):
+                raise
             reason = " ".join(str(getattr(error, "orig", error)).split())
             raise ConnectionFailedError(f"cannot open {self.shown}: {reason}") from error
         with connection:
@@ -139,12 +139,6 @@ class Database(ABC):
         """
         with self.connect():
             pass
-
-    def _driver_error(self) -> type[Exception]:
-        """Give the base of what the driver itself raises, where SQLAlchemy does not wrap it."""
-        driver: Any = self.engine.dialect.loaded_dbapi
-        error: type[Exception] = driver.Error
-        return error
 
     @contextlib.contextmanager
     def begin(self, *, check_references: bool = True, durable: bool = False) -> Iterator[Connection]:
@@ -395,5 +389,4 @@ class Database(ABC):
     def _within(self, table: type[SchemaMixin], circle: cone.Circle) -> sa.ColumnElement[bool]:
         """Make the condition, as an index serves it."""
 
-    #: Makes INSERT statements that take ON CONFLICT, of SQLAlchemy's dialect.
-    insert: ClassVar[Callable[..., Any]]
+    insert: ClassVar[Callable[..., Any]]  #: Makes INSERT statements that take ON CONFLICT, of SQLAlchemy's dialect.

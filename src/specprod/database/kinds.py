@@ -17,6 +17,6 @@ KINDS: Final = (PostgresqlDatabase, SqliteDatabase)
 def insert_of(dialect: sa.Dialect, table: sa.Table) -> Any:
     """Make an INSERT that takes ON CONFLICT, for the kind of database that speaks a dialect."""
     for kind in KINDS:
-        if kind.kind == dialect.name:
+        if isinstance(dialect, kind.dialect):
             return kind.insert(table)
-    raise TypeError(f"no kind of database for {dialect.name}")
+    raise TypeError(f"no kind of database for {type(dialect).__name__}")

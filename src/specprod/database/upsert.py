@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.engine import Compiled
 from sqlalchemy.sql import ClauseElement, Executable
 
-from specprod.database.kinds import insert_of
+from specprod.database.kinds import PostgresqlDatabase, insert_of
 from specprod.model import Base, table_of
 
 __all__ = ["Upsert"]
@@ -55,7 +54,7 @@ class Upsert(Executable, ClauseElement):
 
     def compile(self, bind: Any = None, dialect: sa.Dialect | None = None, **options: Any) -> Compiled:
         """Give the SQL for one row; of PostgreSQL, where no database is given."""
-        dialect = dialect or (PGDialect() if bind is None else bind.dialect)  # type: ignore[no-untyped-call]
+        dialect = dialect or (PostgresqlDatabase.dialect() if bind is None else bind.dialect)  # type: ignore[no-untyped-call]
         compiled: Compiled = self.statement(dialect).compile(dialect=dialect, **options)
         return compiled
 

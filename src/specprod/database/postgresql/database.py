@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.engine import URL, Connection, Engine
 
 from specprod.database import cone
@@ -46,6 +47,7 @@ class PostgresqlDatabase(Database):
     numbered_rows = False
     clusters = True
     insert: ClassVar[Any] = staticmethod(postgresql.insert)
+    dialect = PGDialect
 
     def __init__(self, url: URL, schema: str | None = None, *, create: bool = False, readonly: bool = False) -> None:
         super().__init__(url, _checked(schema or "public"), create=create, readonly=readonly)

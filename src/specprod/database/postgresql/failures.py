@@ -14,7 +14,15 @@ _TRANSIENT_STATES = ("40001", "40P01", "55P03", "25P03", "53300", "57P01", "57P0
 # When a connection is refused, there is no state, only text. What the server says is for good (password, database, role
 # that is none), but for these; of a name that is not known, the resolver says whether it may be.
 _REFUSED = ("FATAL:", "Name or service not known", "could not translate host name")
-_REFUSED_FOR_NOW = ("starting up", "shutting down", "recovery mode", "too many", "Temporary failure in name resolution")
+_REFUSED_FOR_NOW = (
+    "starting up",
+    "shutting down",
+    "in recovery mode",
+    "accepting connections",
+    "too many clients",
+    "connection slots",
+    "Temporary failure in name resolution",
+)
 #: What a server says of a value that it cannot take.
 _COLUMN_OF_COPY = re.compile(r"COPY \S+, line \d+, column (\w+)")
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import URL, Connection, Engine
 
 from specprod.database import cone
@@ -49,6 +50,7 @@ class SqliteDatabase(Database):
     one_writer = True
     numbered_rows = True
     insert: ClassVar[Any] = staticmethod(sqlite.insert)
+    dialect = SQLiteDialect
 
     def __init__(self, url: URL, schema: str | None = None, *, create: bool = False, readonly: bool = False) -> None:
         # There are no schemas in a file.
