@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from specprod.cli.names import specprod_option, stage_option
+from specprod.cli.names import specprod_option, stage_option, table_option
 from specprod.cli.options import (
     DatabaseOptions,
     confirm_overwrite,
@@ -24,7 +24,7 @@ from specprod.cli.options import (
     retries,
 )
 from specprod.cli.output import print_json, print_table, progress_bars
-from specprod.stages import STAGE_NAMES
+from specprod.stages import STAGE_NAMES, STAGES, TABLE_NAMES, with_needed
 
 if TYPE_CHECKING:
     from specprod.configuration import Configuration
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from specprod.loading.interfaces import Progress
     from specprod.loading.rejects import RejectFile
     from specprod.production.job import TableSummary
+    from specprod.production.unloaded import Unloaded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class RunOptions:
     root: Path
     specprod: str
     stages: tuple[str, ...]
+    tables: tuple[str, ...]
     dry_run: bool
     overwrite: bool
     yes: bool
@@ -55,13 +57,15 @@ class RunOptions:
 
 @click.command(
     epilog="""\b
-Examples, into an SQLite file and into a schema of a server:
+Examples, into an SQLite file, of one table only, and into a schema of a server:
   specprod-load run prod --specprod sample --database prod.db
+  specprod-load run prod --specprod sample --database zpix.db --table zpix
   specprod-load run /data/desi --specprod iron --database postgresql://host/name --schema iron --public"""
 )
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @specprod_option
 @stage_option
+@table_option
 @click.option("--dry-run", is_flag=True, help="Load into a throw-away SQLite file: what fails, how many rows, how big.")
 @click.option("--overwrite", is_flag=True, help="Drop what was loaded before, and start anew.")
 @click.option("--yes", is_flag=True, help="Do not ask before dropping tables.")
@@ -84,9 +88,10 @@ Examples, into an SQLite file and into a schema of a server:
 def run(options: RunOptions, where: DatabaseOptions) -> int:
     """Load the production NAME, whose files stand below ROOT, into a database.
 
-    All stages are loaded, or those that --stage names. A load that ended early goes on where it stopped when the
-    command is given again.
+    All stages and tables are loaded, or those that --stage and --table name. A load that ended early goes on where it
+    stopped when the command is given again, and a load of everything adds what a load of some tables left out.
     """
+    _check(options)
     configuration = where.configuration(
         options.specprod, loading__chunksize=options.chunksize, loading__workers=options.workers
     )
@@ -99,16 +104,32 @@ def run(options: RunOptions, where: DatabaseOptions) -> int:
         else:
             target = stack.enter_context(where.open(configuration, options.specprod, create=True))
         from specprod.loading.rejects import RejectFile
+        from specprod.production.unloaded import unloaded
 
         left_out = RejectFile(options.rejects) if options.rejects else None
         progress = stack.enter_context(progress_bars(not where.quiet))
         summaries = _load(target, options, configuration, left_out, progress)
+        part = unloaded(target) if options.tables else None
         size = size_of() if options.dry_run else None
-    _print(summaries, time.monotonic() - start, size, options.as_json)
+    _print(summaries, time.monotonic() - start, size, part, options.as_json)
     if left_out is not None and left_out.count:
         click.echo(f"specprod-load: {left_out.count} rows were left out; see {options.rejects}", err=True)
         return 3
     return 0
+
+
+def _check(options: RunOptions) -> None:
+    """Refuse options that contradict each other.
+
+    Raises
+    ------
+    click.UsageError
+    """
+    if options.tables and options.overwrite:
+        raise click.UsageError("--overwrite drops all tables, also those that --table does not name; give one of them")
+    wanted = with_needed(options.tables)
+    if options.tables and options.stages and not any(set(wanted) & set(STAGES[name].tables) for name in options.stages):
+        raise click.UsageError(f"no stage of {', '.join(options.stages)} fills {', '.join(options.tables)}")
 
 
 @contextlib.contextmanager
@@ -146,6 +167,7 @@ def _load(
         keys=False,
         # The ledger tries again what makes the tables.
         retries=Retries(attempts=1),
+        tables=with_needed(options.tables) or TABLE_NAMES,
     )
     tree = ProductionTree(options.root, configuration.production(options.specprod))
     job = execution("run", configuration, tree=tree, anew=options.overwrite)
@@ -167,16 +189,20 @@ def _load(
             tree,
             loader,
             stages=options.stages or STAGE_NAMES,
+            tables=options.tables or TABLE_NAMES,
             workers=configuration.get("loading.workers"),
         )
 
 
-def _print(summaries: Sequence[TableSummary], seconds: float, size: int | None, as_json: bool) -> None:
+def _print(
+    summaries: Sequence[TableSummary], seconds: float, size: int | None, part: Unloaded | None, as_json: bool
+) -> None:
     rows = sum(item.rows for item in summaries)
     if as_json:
         tables = [vars(item) | {"rows_per_second": _rate(item.rows, item.seconds)} for item in summaries]
         total: dict[str, Any] = {"rows": rows, "seconds": seconds, "rows_per_second": _rate(rows, seconds)}
-        print_json({"tables": tables, "total": total, **({} if size is None else {"bytes": size})})
+        of_part = {} if part is None else dataclasses.asdict(part)
+        print_json({"tables": tables, "total": total, **({} if size is None else {"bytes": size}), **of_part})
         return
     print_table(
         ("stage", "table", "rows", "seconds", "rows/s"),
@@ -187,6 +213,8 @@ def _print(summaries: Sequence[TableSummary], seconds: float, size: int | None, 
         click.echo("Nothing was left to be loaded.")
     if size is not None:
         click.echo(f"Nothing was kept. As SQLite the database takes {size / 1e6:,.1f} MB.")
+    if part:
+        click.echo(str(part))
 
 
 def _rate(rows: int, seconds: float) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -353,6 +353,18 @@ class Database(ABC):
     @abstractmethod
     def keys(self, connection: Connection) -> Keys:
         """Ask the catalogue which keys and indexes there are."""
+
+    def declare_references(self, connection: Connection, cls: type[SchemaMixin], names: Collection[str]) -> None:
+        """Make references part of a table that was created without them, where they are part of tables.
+
+        Parameters
+        ----------
+        connection : sqlalchemy.Connection
+        cls : class
+            The table.
+        names : collection of str
+            Of references; those that are there already are left as they are.
+        """
 
     def create_schema(self, connection: Connection) -> None:
         """Create the schema, where there is such a thing and it is not there."""

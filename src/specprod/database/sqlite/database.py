@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from specprod.database.catalogue import Keys
 from specprod.database.complaints import Complaints
 from specprod.database.interface import Database
 from specprod.database.misfits import Misfits
-from specprod.database.sqlite import failures, fetching, locking, opening, values
+from specprod.database.sqlite import failures, fetching, locking, opening, references, values
 from specprod.database.sqlite.ddl import SqliteStatements
 from specprod.database.sqlite.driver import sqlite_connection
 from specprod.database.sqlite.matching import PageMatcher
@@ -171,9 +171,16 @@ class SqliteDatabase(Database):
         sqlite_connection(connection).executemany(f"INSERT INTO temp.{table} VALUES ({places})", rows)
 
     def keys(self, connection: Connection) -> Keys:
-        """Ask the catalogue which indexes there are."""
+        """Ask the catalogue which indexes and references there are."""
         names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'").scalars()
-        return Keys(frozenset(names))
+        return Keys(frozenset(names) | references.names(connection))
+
+    def declare_references(self, connection: Connection, cls: type[SchemaMixin], names: Collection[str]) -> None:
+        """Make references part of a table; see `Database.declare_references`."""
+        wanted = set(names) - references.names(connection)
+        clauses = [text for name, _, text in self.statements.inline_references(cls) if name in wanted]
+        if clauses:
+            references.declare(connection, table_of(cls).name, clauses)
 
     def _within(self, table: type[SchemaMixin], circle: cone.Circle) -> sa.ColumnElement[bool]:
         """Make the condition of a cone, which the index of declination and right ascension serves."""
