@@ -238,6 +238,10 @@ class Database(ABC):
             other._held = self._held
         return other
 
+    def free_bytes(self) -> int | None:
+        """Tell how much room there is where the tables are kept; None where that cannot be seen from here."""
+        return None
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()

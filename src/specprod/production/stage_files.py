@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from specprod.database.failures import Retries
+from specprod.errors import InputError
 from specprod.files.tree import ProductionTree
 from specprod.loading.filters import NewTargets
 from specprod.loading.pieces import FileLoad
@@ -31,7 +33,7 @@ from specprod.stages import STAGES
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["files_of_table", "loaded_tiles", "stage_loads"]
+__all__ = ["files_of_table", "loaded_tiles", "planned_loads", "stage_loads"]
 
 _Tables = Collection[type[SchemaMixin]]
 
@@ -79,9 +81,13 @@ def loaded_tiles(database: Database) -> list[int]:
 
 def _fiberassign(tree: ProductionTree, database: Database, _: _Tables) -> Iterator[FileLoad]:
     for tileid in loaded_tiles(database):
-        path = tree.fiberassign(tileid)
-        for cls in (Fiberassign, Potential):
-            yield part_of("fiberassign", cls).load(path, {"tileid": tileid})
+        yield from _of_tile(tree, tileid)
+
+
+def _of_tile(tree: ProductionTree, tileid: int) -> Iterator[FileLoad]:
+    path = tree.fiberassign(tileid)
+    for cls in (Fiberassign, Potential):
+        yield part_of("fiberassign", cls).load(path, {"tileid": tileid})
 
 
 #: What yields the files of each stage.
@@ -110,6 +116,36 @@ def stage_loads(
     for load in _LOADS[stage](tree, database, tables):
         if load.table in tables:
             yield load
+
+
+def planned_loads(
+    tree: ProductionTree, database: Database, cls: type[SchemaMixin], tiles: Sequence[int]
+) -> tuple[list[FileLoad], list[InputError]]:
+    """Give the files of a table as they will be loaded, and what is wrong with those that will not.
+
+    Parameters
+    ----------
+    tree : ProductionTree
+    database : Database
+        It need not be there.
+    cls : class
+    tiles : sequence of int
+        The tiles that table tile will hold.
+    """
+    sources: list[Callable[[], Iterator[FileLoad]]] = []
+    for stage in (name for name in STAGES if table_of(cls).name in STAGES[name].tables):
+        if stage == "fiberassign":
+            sources += [partial(_of_tile, tree, tileid) for tileid in tiles]
+        else:
+            sources.append(partial(_LOADS[stage], tree, database, [cls]))
+    loads: list[FileLoad] = []
+    faults: list[InputError] = []
+    for source in sources:
+        try:
+            loads += [load for load in source() if load.table is cls]
+        except InputError as error:
+            faults.append(error)
+    return loads, faults
 
 
 def files_of_table(cls: type[SchemaMixin], tree: ProductionTree, database: Database) -> list[FileLoad]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -112,6 +113,11 @@ class SqliteDatabase(Database):
         path = Path(os.path.realpath(str(self.url.database)))
         allowed = os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
         return allowed and not self.readonly
+
+    def free_bytes(self) -> int | None:
+        """Tell how much room the file system of the file has."""
+        directory = Path(os.path.realpath(str(self.url.database))).parent
+        return shutil.disk_usage(directory).free if directory.is_dir() else None
 
     def row_place(self, table: str) -> sa.ColumnElement[Any]:
         """Give the number of the row."""
