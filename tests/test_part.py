@@ -93,6 +93,7 @@ def test_one_file(lone: Path, sample_root: Path, database_target: str, capsys: p
         assert text in out
     assert main(["verify", str(lone), "--specprod", "sample", "--database", database_target]) == 0
     assert main(["index", "--database", database_target, "--schema", "sample"]) == 0
+    assert main(["primary", "--database", database_target, "--schema", "sample", "--json"]) == 0
     assert run(lone, database_target, "--table", "zpix", "--reload") == 0
     # Without the option everything is asked for, and what is not there is an error.
     assert run(lone, database_target) == 1

@@ -56,15 +56,16 @@ def test_rows_and_sizes_of_a_load(larger: Path, database_target: str, capsys: py
     assert loaded["photometry"] <= tables["photometry"]["rows"] + tables["photometry"]["more_rows"]
     for name in ("ztile", "zpix", "fiberassign", "potential"):
         # Sky is in the files only.
-        assert loaded[name] <= tables[name]["rows"] * 1.05
-        assert tables[name]["rows"] < 1.4 * loaded[name]
+        assert tables[name]["rows"] == pytest.approx(loaded[name], rel=0.1)
+        assert tables[name]["file_rows"] > loaded[name]
+        assert tables[name]["estimated"]
     if database_target.startswith("postgresql"):
         with psycopg.connect(database_target) as connection:
             query = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname = ANY(%s)"
             size = int(connection.execute(query, [list(TABLE_NAMES)]).fetchone()[0])
     else:
         size = os.path.getsize(database_target)
-    assert 0.75 * size < found["database_bytes"] < 1.35 * size
+    assert 0.75 * size < found["database_bytes"] < 1.25 * size
     assert found["kind"] == ("postgresql" if database_target.startswith("postgresql") else "sqlite")
     assert found["seconds"] == pytest.approx(found["rows"] / found["rate"])
     assert plan(capsys, larger, "--database", database_target, "--rate", "1000")["rate"] == 1000
@@ -78,14 +79,14 @@ def test_rows_are_those_of_headers(larger: Path, sqlite_file: Path, capsys: pyte
     for table, hdu in (("fiberassign", "FIBERASSIGN"), ("potential", "POTENTIAL_ASSIGNMENTS")):
         rows = sum(fitsio.read_header(str(path), hdu)["NAXIS2"] for path in tiles)
         assert found[table]["estimated"]
-        assert found[table]["rows"] == pytest.approx(rows, rel=0.1)
+        assert found[table]["file_rows"] == pytest.approx(rows, rel=0.1)
         assert found[table]["file_bytes"] == sum(path.stat().st_size for path in tiles)
     catalogue = next((larger / "spectro").rglob("zall-pix-sample.fits"))
-    assert found["zpix"]["rows"] == fitsio.read_header(str(catalogue), "ZCATALOG")["NAXIS2"]
+    assert found["zpix"]["file_rows"] == fitsio.read_header(str(catalogue), "ZCATALOG")["NAXIS2"]
     assert not sqlite_file.exists()
 
 
-def test_only_headers_are_read(larger: Path, sqlite_file: Path) -> None:
+def test_next_to_no_rows_are_read(larger: Path, sqlite_file: Path) -> None:
     """The system is asked how much was read: next to nothing of files of some MB that are not packed."""
     plain = sum(path.stat().st_size for path in larger.rglob("*.fits"))
     code = (
@@ -142,7 +143,8 @@ def test_what_is_fetched_can_be_loaded(
     root = tmp_path / "fetched"
     for _ in range(2):
         for name in files(capsys, root):
-            found = sorted(sample_root.glob(name))
+            # Some of the sample's fiber assignments are not packed.
+            found = sorted(sample_root.glob(name)) or sorted(sample_root.glob(name.removesuffix(".gz")))
             assert found, name
             for path in found:
                 place = root / path.relative_to(sample_root)

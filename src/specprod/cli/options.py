@@ -215,8 +215,16 @@ def command_line() -> str:
     return printable(mask_command(["specprod-load", *click.get_current_context().find_root().obj]))
 
 
-def confirm_overwrite(what: str, yes: bool) -> None:
+def confirm_overwrite(what: str, yes: bool, option: str = "--overwrite") -> None:
     """Ask before something is dropped; where nobody can answer, demand --yes.
+
+    Parameters
+    ----------
+    what : str
+    yes : bool
+        Whether the answer was given before.
+    option : str
+        What drops it.
 
     Raises
     ------
@@ -228,5 +236,5 @@ def confirm_overwrite(what: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("--overwrite drops tables; without a terminal to ask on, confirm it with --yes")
+        raise click.UsageError(f"{option} drops tables; without a terminal to ask on, confirm it with --yes")
     click.confirm(f"Drop {what}?", abort=True, err=True)

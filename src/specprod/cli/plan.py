@@ -44,7 +44,7 @@ def plan(
 ) -> int:
     """Say what the load of production NAME below ROOT takes: rows, disk, memory, time; and which files are missing.
 
-    Headers of files are read, and no database is connected to. The exit code is 3 if files are missing.
+    Headers of files are read and next to no rows; no database is connected to. The exit code is 3 if files are missing.
     """
     configuration = where.configuration(specprod, loading__workers=workers)
 

@@ -238,6 +238,43 @@ class Database(ABC):
             other._held = self._held
         return other
 
+    # ---- a load beside, put in the place of the one before
+
+    def is_there(self) -> bool:
+        """Whether there is what can be connected to: a file may be yet to be made."""
+        return True
+
+    @abstractmethod
+    def loading(self) -> Database:
+        """Give what is beside this schema, or file, for a load that is to take its place: its name and ``loading``."""
+
+    @abstractmethod
+    def kept(self) -> str:
+        """Name what the present content is kept as when it is replaced."""
+
+    @abstractmethod
+    def dependents(self) -> list[str]:
+        """Name what is elsewhere and depends on this schema, or keeps the file from being replaced."""
+
+    @abstractmethod
+    def replace_by(self, loading: Database, *, keep_old: bool) -> None:
+        """Put what was loaded beside in the place of what is here, in one step, with the rights that this has.
+
+        Parameters
+        ----------
+        loading : Database
+            Of `loading`; nobody is connected to it by this object any more.
+        keep_old : bool
+            Whether what is here is kept beside, in the place of what was kept before; else it is dropped.
+
+        Raises
+        ------
+        SchemaError
+            If things of others would be lost; nothing is changed, and the message names them.
+        LockedError
+            If somebody uses the tables for too long.
+        """
+
     def free_bytes(self) -> int | None:
         """Tell how much room there is where the tables are kept; None where that cannot be seen from here."""
         return None

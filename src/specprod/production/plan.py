@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from specprod.errors import InputError, MissingFileError
 from specprod.files.opening import open_table
-from specprod.files.tree import TILES_HDU, ProductionTree, relative_name
+from specprod.files.tree import TILES_HDU, ProductionTree, relative_name, with_or_without_gz
 from specprod.files.unpacking import Unpacker
+from specprod.loading.filters import not_sky
 from specprod.loading.pieces import FileLoad
 from specprod.model import TABLES, SchemaMixin, table_of
 from specprod.production.sizes import INDEX_BYTES, RATES, ROW_BYTES, memory
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "TablePlan", "files_to_fetch", "plan"]
 
 # Of so many packed files the headers are read, and those of the others are taken to be like them.
-_PACKED = 5
+_LOOKED_INTO = 5
+# What the share of sky is, which is left out (in POTENTIAL_ASSIGNMENTS six of seven rows), no header says: so many
+# pieces of so many files are looked at, each of so many rows.
+_SAMPLES, _SAMPLE = 3, 2000
 
 
 @dataclass
@@ -37,10 +41,12 @@ class TablePlan:
         Files that are there.
     file_bytes : int
         Their size.
+    file_rows : int
+        Rows that their headers say.
     rows : int
-        Rows that their headers say; sky is among them, and is left out.
+        Rows that the table will have.
     estimated : bool
-        Whether the rows of some packed files are estimated from those of others.
+        Whether these are estimated: rows of packed files from those of others, the share of sky from samples.
     more_rows : int
         Rows of files of which only those are loaded that the table lacks.
     table_bytes, index_bytes : int
@@ -50,6 +56,7 @@ class TablePlan:
     table: str
     files: int = 0
     file_bytes: int = 0
+    file_rows: int = 0
     rows: int = 0
     estimated: bool = False
     more_rows: int = 0
@@ -100,7 +107,8 @@ def plan(
 ) -> Plan:
     """Estimate what the load of a production will take.
 
-    Only headers are read, and of the tiles file the numbers of the tiles, which say which fiber assignments there are.
+    Headers are read and next to no rows: of the tiles file the numbers of the tiles, which say which fiber assignments
+    there are, and some thousand TARGETIDs of a few files, which say how much of them is sky.
 
     Parameters
     ----------
@@ -157,40 +165,72 @@ def _table_plan(
     tree: ProductionTree, cls: type[SchemaMixin], loads: Sequence[FileLoad], missing: list[str], sizes: dict[Path, int]
 ) -> TablePlan:
     found = TablePlan(table_of(cls).name)
-    for only_new in (False, True):
-        rows, estimated = _rows(tree, [load for load in loads if load.only_new == only_new], missing, sizes)
-        found.estimated |= estimated
-        found.rows, found.more_rows = (found.rows, rows) if only_new else (rows, 0)
+    whole, rest = (_Rows([load for load in loads if load.only_new == new]) for new in (False, True))
+    for part in (whole, rest):
+        missing += [_fault(error, tree) for error in part.count(sizes)]
+    found.file_rows, found.rows, found.more_rows = whole.rows, round(whole.rows * whole.share), rest.rows
+    found.estimated = bool(whole.passed) or whole.share < 1
     here = {load.path for load in loads if load.path in sizes}
     found.files, found.file_bytes = len(here), sum(sizes[path] for path in here)
     return found
 
 
-def _rows(
-    tree: ProductionTree, loads: Sequence[FileLoad], missing: list[str], sizes: dict[Path, int]
-) -> tuple[int, bool]:
-    """Count the rows of files by their headers; those of most packed files are estimated."""
-    packed = [load for load in loads if load.path.suffix == ".gz"]
-    step = -(-len(packed) // _PACKED) or 1
-    passed = [load for number, load in enumerate(packed) if number % step]
-    rows = read_bytes = read_rows = skipped = 0
-    with Unpacker() as unpacker:
-        for load in loads:
-            try:
-                size = load.path.stat().st_size
-                if load not in passed:
-                    with open_table(load.path, load.hdu, unpacker=unpacker) as reader:
-                        rows += reader.nrows
-                        if load in packed:
-                            read_rows, read_bytes = read_rows + reader.nrows, read_bytes + size
-            except OSError as error:
-                missing.append(f"{_name(load.path, tree)}: {error.strerror}")
-            except InputError as error:
-                missing.append(_fault(error, tree))
-            else:
+class _Rows:
+    """Rows of files: as their headers say, of most packed files as others of them let expect.
+
+    Attributes
+    ----------
+    rows : int
+    share : float
+        Of these, what is not sky, by samples of some files; 1 where no rows are left out.
+    passed : list of FileLoad
+        Packed files that were not looked into.
+    """
+
+    def __init__(self, loads: Sequence[FileLoad]) -> None:
+        packed = [load for load in loads if load.path.suffix == ".gz"]
+        step = -(-len(packed) // _LOOKED_INTO) or 1
+        self._loads = loads
+        self.passed = [load for number, load in enumerate(packed) if number % step]
+        self._packed = [load for load in packed if load not in self.passed]
+        step = -(-(len(loads) - len(self.passed)) // _LOOKED_INTO) or 1
+        self._sampled = [load for load in loads if load.row_filter is not_sky and load not in self.passed][::step]
+        self._kept = self._seen = 0
+        self.rows = 0
+
+    @property
+    def share(self) -> float:
+        """Share of the rows that is not sky."""
+        return self._kept / self._seen if self._seen else 1.0
+
+    def count(self, sizes: dict[Path, int]) -> list[InputError]:
+        """Count rows, note the sizes of files, and give what is wrong with the others."""
+        faults: list[InputError] = []
+        packed_rows = packed_bytes = passed_bytes = 0
+        with Unpacker() as unpacker:
+            for load in self._loads:
+                try:
+                    size = with_or_without_gz(load.path).stat().st_size
+                    rows = 0 if load in self.passed else self._look_into(load, unpacker)
+                except InputError as error:
+                    faults.append(error)
+                    continue
                 sizes[load.path] = size
-                skipped += size if load in passed else 0
-    return rows + (round(skipped * read_rows / read_bytes) if read_bytes else 0), bool(passed)
+                self.rows += rows
+                passed_bytes += size if load in self.passed else 0
+                if load in self._packed:
+                    packed_rows, packed_bytes = packed_rows + rows, packed_bytes + size
+        self.rows += round(passed_bytes * packed_rows / packed_bytes) if packed_bytes else 0
+        return faults
+
+    def _look_into(self, load: FileLoad, unpacker: Unpacker) -> int:
+        with open_table(load.path, load.hdu, unpacker=unpacker) as reader:
+            if load in self._sampled:
+                for place in range(_SAMPLES):
+                    start = max(0, (reader.nrows - _SAMPLE) * place // (_SAMPLES - 1))
+                    piece = reader.view(start, min(start + _SAMPLE, reader.nrows))
+                    self._kept, self._seen = self._kept + not_sky(piece).size, self._seen + piece.nrows
+            return reader.nrows
 
 
 def _fault(error: InputError, tree: ProductionTree) -> str:

@@ -23,7 +23,7 @@ from specprod.database.catalogue import Keys
 from specprod.database.complaints import Complaints
 from specprod.database.interface import Database
 from specprod.database.misfits import Misfits
-from specprod.database.sqlite import failures, fetching, locking, opening, references, values
+from specprod.database.sqlite import failures, fetching, locking, opening, references, swapping, values
 from specprod.database.sqlite.ddl import SqliteStatements
 from specprod.database.sqlite.driver import sqlite_connection
 from specprod.database.sqlite.matching import PageMatcher
@@ -113,6 +113,28 @@ class SqliteDatabase(Database):
         path = Path(os.path.realpath(str(self.url.database)))
         allowed = os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
         return allowed and not self.readonly
+
+    def is_there(self) -> bool:
+        """Whether there is the file."""
+        return swapping.real_path(self).exists()
+
+    def loading(self) -> SqliteDatabase:
+        """Give the file of this name and ``.loading``; whatever links lead to it, it is beside the file itself."""
+        return type(self)(self.url.set(database=f"{swapping.real_path(self)}.loading"), create=True)
+
+    def kept(self) -> str:
+        """Name the file of this name and ``.old``."""
+        return f"{swapping.real_path(self)}.old"
+
+    def dependents(self) -> list[str]:
+        """Say what keeps the file from being replaced."""
+        return swapping.obstacles(swapping.real_path(self))
+
+    def replace_by(self, loading: Database, *, keep_old: bool) -> None:
+        """Rename files; see `Database.replace_by`."""
+        loading.close()
+        self.close()
+        swapping.replace(swapping.real_path(self), swapping.real_path(loading), self.kept() if keep_old else None)
 
     def free_bytes(self) -> int | None:
         """Tell how much room the file system of the file has."""
