@@ -29,7 +29,7 @@ from specprod.files.tree import ProductionTree
 from specprod.load import setup_db
 from specprod.loading.loader import Loader
 from specprod.model import TABLES, table_of
-from specprod.production.job import stage_loads
+from specprod.production.stage_files import stage_loads
 from specprod.stages import STAGE_NAMES
 
 

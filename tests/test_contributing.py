@@ -172,7 +172,7 @@ def test_recipe_of_a_column(copy: Path, database_target: str) -> None:
 
 
 WEATHER = """
-def _weather(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
+def _weather(tree: ProductionTree, _: Database, __: _Tables) -> Iterator[FileLoad]:
     yield part_of("weather", Condition).load(tree.exposures())
 """
 CONDITION = '''
@@ -206,13 +206,15 @@ def test_recipes_of_a_table_and_a_stage(copy: Path, database_target: str) -> Non
     edit(tables, "    Exposure,\n", "    Exposure,\n    Condition,\n")
     edit(tables, "    Frame: type", "    Condition: type[Condition] = Condition\n    Frame: type")
 
-    assert steps("A stage") == {f"src/specprod/{name}.py" for name in ("stages", "production/parts", "production/job")}
+    assert steps("A stage") == {
+        f"src/specprod/{name}.py" for name in ("stages", "production/parts", "production/stage_files")
+    }
     edit(
         source / "stages.py",
         '        Stage("target",',
         '        Stage("weather", (("condition",),), ("exposure",)),\n        Stage("target",',
     )
-    parts, job = source / "production/parts.py", source / "production/job.py"
+    parts, job = source / "production/parts.py", source / "production/stage_files.py"
     edit(parts, "from specprod.model import (\n", "from specprod.model import (\n    Condition,\n")
     edit(parts, '    Part("target",', '    Part("weather", Condition, "EXPOSURES"),\n    Part("target",')
     edit(job, "    TABLES,\n", "    TABLES,\n    Condition,\n")
@@ -293,7 +295,7 @@ from specprod.files.tree import ProductionTree
 from specprod.loading.execution import Execution, opened
 from specprod.loading.loader import Loader
 from specprod.model import Zpix
-from specprod.production.job import stage_loads
+from specprod.production.stage_files import stage_loads
 from specprod.production.setup import setup_db
 
 TOP = str(Path(specprod.__file__).parent) + "/"

@@ -5,10 +5,11 @@ This is the one table of them; it imports nothing, so that the command line has 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ONE_WRITER", "STAGES", "STAGE_NAMES", "Stage"]
+__all__ = ["ONE_WRITER", "STAGES", "STAGE_NAMES", "TABLE_NAMES", "Stage", "with_needed"]
 
 
 @dataclass(frozen=True)
@@ -58,5 +59,18 @@ STAGES: Final = {
 #: Their names.
 STAGE_NAMES: Final = tuple(STAGES)
 
+#: The tables that they fill, in the same order.
+TABLE_NAMES: Final = tuple(dict.fromkeys(table for stage in STAGES.values() for table in stage.tables))
+
 #: Their order where only one of them can write at a time.
 ONE_WRITER: Final = tuple(sorted(STAGES, key=lambda name: -STAGES[name].indexes))
+
+
+def with_needed(tables: Iterable[str]) -> tuple[str, ...]:
+    """Add to some tables those whose rows must be there before, and give all of them in order."""
+    chosen = set(tables)
+    while needed := {
+        table for stage in STAGES.values() if chosen.intersection(stage.tables) for table in stage.after
+    }.difference(chosen):
+        chosen |= needed
+    return tuple(table for table in TABLE_NAMES if table in chosen)

@@ -20,6 +20,7 @@ from specprod.cli.process import Terminated, discard_output, flush_output, prepa
 # in --help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("specprod.cli.run:run", "Load a production, or some of its stages."),
+    "plan": ("specprod.cli.plan:plan", "Say what a load takes, and which files are missing."),
     "tile": ("specprod.cli.tile:tile", "Load single tiles, or those that changed since the last load."),
     "primary": ("specprod.cli.primary:primary", "Recompute which spectrum of a target is the best."),
     "status": ("specprod.cli.status:status", "Say what was loaded, when, from what, and what is left."),

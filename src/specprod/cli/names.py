@@ -10,9 +10,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from specprod.errors import ConfigurationError, did_you_mean
-from specprod.stages import STAGE_NAMES
+from specprod.stages import STAGE_NAMES, TABLE_NAMES
 
-__all__ = ["Names", "Production", "specprod_option", "stage_option"]
+__all__ = ["Names", "Production", "specprod_option", "stage_option", "table_option"]
 
 
 class Names(click.Choice[str]):
@@ -48,4 +48,11 @@ specprod_option = click.option(
 )
 stage_option = click.option(
     "--stage", "stages", multiple=True, type=Names(STAGE_NAMES), help="Only this stage; can be repeated."
+)
+table_option = click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    type=Names(TABLE_NAMES),
+    help="Only this table, and what it needs; no other file need be there. Can be repeated.",
 )

@@ -129,15 +129,23 @@ class DatabaseOptions:
         """
         from specprod.database.connection import connect
 
+        target, schema, username = self._chosen(configuration)
+        again = retries(configuration) if create else None
+        return connect(target, schema=schema or default_schema, username=username, create=create, retries=again)
+
+    def named(self, configuration: Configuration, default_schema: str | None = None) -> Database:
+        """Give the same database without connecting to it; it need not be there."""
+        from specprod.database.connection import database_url, open_url
+
+        target, schema, username = self._chosen(configuration)
+        return open_url(database_url(target, username=username), schema or default_schema)
+
+    def _chosen(self, configuration: Configuration) -> tuple[str, str | None, str | None]:
+        """Choose database, schema and user."""
         chosen = configuration.override({"database.url": self.database}, "option --database")
         chosen = chosen.override({"database.hostname": self.hostname}, "option --hostname")
-        return connect(
-            chosen.database(),
-            schema=self.schema or configuration.get("database.schema") or default_schema,
-            username=self.username or configuration.get("database.username"),
-            create=create,
-            retries=retries(configuration) if create else None,
-        )
+        schema = self.schema or configuration.get("database.schema")
+        return chosen.database(), schema, self.username or configuration.get("database.username")
 
 
 _DATABASE_OPTIONS = (
@@ -207,8 +215,16 @@ def command_line() -> str:
     return printable(mask_command(["specprod-load", *click.get_current_context().find_root().obj]))
 
 
-def confirm_overwrite(what: str, yes: bool) -> None:
+def confirm_overwrite(what: str, yes: bool, option: str = "--overwrite") -> None:
     """Ask before something is dropped; where nobody can answer, demand --yes.
+
+    Parameters
+    ----------
+    what : str
+    yes : bool
+        Whether the answer was given before.
+    option : str
+        What drops it.
 
     Raises
     ------
@@ -220,5 +236,5 @@ def confirm_overwrite(what: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("--overwrite drops tables; without a terminal to ask on, confirm it with --yes")
+        raise click.UsageError(f"{option} drops tables; without a terminal to ask on, confirm it with --yes")
     click.confirm(f"Drop {what}?", abort=True, err=True)

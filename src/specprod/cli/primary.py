@@ -29,7 +29,7 @@ def primary(cluster: bool, as_json: bool, where: DatabaseOptions) -> int:
     rule = retries(configuration)
     with where.open(configuration) as target, recorded(target, execution("primary", configuration), rule):
         with target.connect() as connection:
-            if len(existing_tables(target, connection, (Ztile, Zpix))) < 2:
+            if not existing_tables(target, connection, (Ztile, Zpix)):
                 raise SchemaError("there are no tables ztile and zpix; load them first with specprod-load run or tile")
         changes = update_primary(database=target, retries=rule)
         update_q3c(database=target, cluster=cluster, retries=rule)

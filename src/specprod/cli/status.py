@@ -90,6 +90,10 @@ def _print(found: Status, files: bool, complete: bool) -> None:
                 f"{file.rows_read:,} of {file.file_rows:,} rows read, {file.rows:,} written, {file.rejected:,} rejected"
             )
             click.echo(f"  {file.table}: {state}")
+    if found.unloaded:
+        click.echo()
+        for text in str(found.unloaded).splitlines():
+            _line("", text)
     if found.left:
         click.echo("\nleft to be loaded:")
         for text in found.left:

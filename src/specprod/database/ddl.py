@@ -7,7 +7,7 @@ at once takes a fraction of the time of keeping it up to date row by row.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from sqlalchemy import Column, Dialect, ForeignKeyConstraint, Table, UniqueConstraint
 
@@ -36,12 +36,17 @@ class Statements(ABC):
         self.names = names
         self._dialect = dialect
 
-    def create_table(self, cls: type[SchemaMixin]) -> str:
-        """Make the statement that creates a table without the keys and indexes that are built after the rows."""
-        table = table_of(cls)
-        parts = [self._column(item) for item in table.columns]
-        if not self.adds_references:
-            parts += [self._reference(key) for key in _foreign_keys(table)]
+    def create_table(self, cls: type[SchemaMixin], parents: Collection[str]) -> str:
+        """Make the statement that creates a table without the keys and indexes that are built after the rows.
+
+        Parameters
+        ----------
+        cls : class
+        parents : collection of str
+            Names of the tables that are there. To others it gets no reference: with one, no row could be inserted.
+        """
+        parts = [self._column(item) for item in table_of(cls).columns]
+        parts += [clause for _, parent, clause in self.inline_references(cls) if parent in parents]
         return f"CREATE TABLE {self.names.name(cls)} (\n  " + ",\n  ".join(parts) + "\n)"
 
     def _column(self, item: Column[object]) -> str:
@@ -54,6 +59,11 @@ class Statements(ABC):
             f"CONSTRAINT {self.names.quote(str(key.name))} FOREIGN KEY ({child}) "
             f"REFERENCES {self.names.name(element.column.table.name)} ({self.names.quote(element.column.name)})"
         )
+
+    def inline_references(self, cls: type[SchemaMixin]) -> Iterator[tuple[str, str, str]]:
+        """Give the references that are part of CREATE TABLE: name, table to which it leads, and clause."""
+        for key in () if self.adds_references else _foreign_keys(table_of(cls)):
+            yield str(key.name), key.referred_table.name, self._reference(key)
 
     @abstractmethod
     def inline_key(self, table: Table) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -225,6 +225,47 @@ class Database(ABC):
             other._held = self._held
         return other
 
+    # ---- a load beside, put in the place of the one before
+
+    def is_there(self) -> bool:
+        """Whether there is what can be connected to: a file may be yet to be made."""
+        return True
+
+    @abstractmethod
+    def loading(self) -> Database:
+        """Give what is beside this schema, or file, for a load that is to take its place: its name and ``loading``."""
+
+    @abstractmethod
+    def kept(self) -> str:
+        """Name what the present content is kept as when it is replaced."""
+
+    @abstractmethod
+    def dependents(self) -> list[str]:
+        """Name what is elsewhere and depends on this schema, or keeps the file from being replaced."""
+
+    @abstractmethod
+    def replace_by(self, loading: Database, *, keep_old: bool) -> None:
+        """Put what was loaded beside in the place of what is here, in one step, with the rights that this has.
+
+        Parameters
+        ----------
+        loading : Database
+            Of `loading`; nobody is connected to it by this object any more.
+        keep_old : bool
+            Whether what is here is kept beside, in the place of what was kept before; else it is dropped.
+
+        Raises
+        ------
+        SchemaError
+            If things of others would be lost; nothing is changed, and the message names them.
+        LockedError
+            If somebody uses the tables for too long.
+        """
+
+    def free_bytes(self) -> int | None:
+        """Tell how much room there is where the tables are kept; None where that cannot be seen from here."""
+        return None
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -340,6 +381,18 @@ class Database(ABC):
     @abstractmethod
     def keys(self, connection: Connection) -> Keys:
         """Ask the catalogue which keys and indexes there are."""
+
+    def declare_references(self, connection: Connection, cls: type[SchemaMixin], names: Collection[str]) -> None:
+        """Make references part of a table that was created without them, where they are part of tables.
+
+        Parameters
+        ----------
+        connection : sqlalchemy.Connection
+        cls : class
+            The table.
+        names : collection of str
+            Of references; those that are there already are left as they are.
+        """
 
     def create_schema(self, connection: Connection) -> None:
         """Create the schema, where there is such a thing and it is not there."""

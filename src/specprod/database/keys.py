@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from specprod.database.catalogue import Keys
 from specprod.database.failures import Retries, translated
+from specprod.database.schema import existing_tables
 from specprod.errors import ConfigurationError, ConstraintError
 from specprod.model import TABLES, SchemaMixin, table_of
 
@@ -26,9 +27,12 @@ __all__ = [
     "build_key",
     "build_sky_index",
     "complete_tables",
+    "finished_tables",
     "missing_key",
     "missing_keys",
     "orphans",
+    "parents_of",
+    "possible_references",
     "refresh_sky_index",
     "table_with_positions",
     "warn_without_sky_index",
@@ -197,7 +201,7 @@ def add_foreign_keys(
     retries: Retries | None = None,
     names: Collection[str] | None = None,
 ) -> None:
-    """Add the references of a table, if they are not there; in SQLite, where they are part of the table, check them.
+    """Add the references of a table, if they are not there, once its rows are checked.
 
     Parameters
     ----------
@@ -206,7 +210,7 @@ def add_foreign_keys(
         The table.
     retries : Retries, optional
     names : collection of str, optional
-        Only these references. All by default.
+        Only these references. By default all that lead to tables that are there.
 
     Raises
     ------
@@ -214,17 +218,22 @@ def add_foreign_keys(
         If a row refers to one that is not there; the message counts them and gives one.
     """
     retries = retries or Retries()
+    if names is None:
+        with database.turn, database.connect() as connection:
+            names = [name for name, _ in possible_references(connection, database, cls)]
     try:
-        references = [item for item in database.statements.references(cls) if names is None or item[0] in names]
+        references = [item for item in database.statements.references(cls) if item[0] in names]
         _build(database, [(name, add) for name, _, add, _ in references], retries, what="reference")
         _build(database, [(name, test) for name, _, _, test in references], retries, what="reference", valid=True)
     except ConstraintError as error:
         with database.turn, database.connect() as connection:
-            raise ConstraintError(next(orphans(database, connection, cls), str(error))) from error
+            raise ConstraintError(next(orphans(database, connection, cls, names), str(error))) from error
     if not database.statements.adds_references:
         with database.turn, database.connect() as connection, translated():
-            for message in orphans(database, connection, cls):
+            for message in orphans(database, connection, cls, names):
                 raise ConstraintError(message)
+        with database.turn, database.begin() as connection:
+            database.declare_references(connection, cls, names)
 
 
 def complete_tables(database: Database, classes: Sequence[type[SchemaMixin]], retries: Retries | None = None) -> None:
@@ -255,16 +264,17 @@ def add_loaded_references(database: Database, cls: type[SchemaMixin], retries: R
     with database.turn, database.connect() as connection, translated():
         valid = database.keys(connection)
         done = valid.names - valid.invalid
-        filled = {table_of(item).name for item in TABLES if connection.scalar(_has_rows(item))}
-        ours = [name for name, parent in _parents(cls) if parent in filled and name not in done]
+        there = existing_tables(database, connection)
+        filled = {table_of(item).name for item in there if connection.scalar(_has_rows(item))}
+        ours = [name for name, parent in parents_of(cls) if parent in filled and name not in done]
         for message in orphans(database, connection, cls, ours):
             raise ConstraintError(message)
         wanted = [(cls, ours)]
-        for child in TABLES:
-            names = [name for name, parent in _parents(child) if parent == table.name and name not in done]
+        for child in there:
+            names = [name for name, parent in parents_of(child) if parent == table.name and name not in done]
             if table_of(child).name in filled and not any(orphans(database, connection, child, names)):
                 wanted.append((child, names))
-    for child, names in wanted if database.statements.adds_references else ():
+    for child, names in wanted:
         add_foreign_keys(database, child, retries, names)
 
 
@@ -272,9 +282,15 @@ def _has_rows(cls: type[SchemaMixin]) -> sa.Select[tuple[bool]]:
     return sa.select(sa.exists(sa.select(sa.literal(1)).select_from(table_of(cls))))
 
 
-def _parents(cls: type[SchemaMixin]) -> list[tuple[str, str]]:
-    """Names of the references of a table, each with that of the table to which it leads."""
-    return [(str(key.name), key.referred_table.name) for key in table_of(cls).foreign_key_constraints]
+def parents_of(cls: type[SchemaMixin]) -> list[tuple[str, str]]:
+    """Name the references of a table, each with the table to which it leads."""
+    return sorted((str(key.name), key.referred_table.name) for key in table_of(cls).foreign_key_constraints)
+
+
+def possible_references(connection: Connection, database: Database, cls: type[SchemaMixin]) -> list[tuple[str, str]]:
+    """Name the references of a table that lead to tables that are there."""
+    there = sa.inspect(connection).get_table_names(schema=database.schema)
+    return [(name, parent) for name, parent in parents_of(cls) if parent in there]
 
 
 def orphans(
@@ -289,11 +305,13 @@ def orphans(
     cls : class
         The table.
     names : collection of str, optional
-        Only these references. All by default.
+        Only these references. By default all that lead to tables that are there.
     """
     table = table_of(cls)
+    if names is None:
+        names = [name for name, _ in possible_references(connection, database, cls)]
     for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
-        if names is not None and key.name not in names:
+        if key.name not in names:
             continue
         (element,) = key.elements
         parent, (child,) = element.column, list(key.columns)
@@ -317,9 +335,24 @@ def missing_key(database: Database, connection: Connection, cls: type[SchemaMixi
 
 
 def missing_keys(database: Database, connection: Connection, cls: type[SchemaMixin]) -> list[str]:
-    """Names of the keys, indexes and references that a table should have and has not, or not valid."""
+    """Names of the keys, indexes and references that a table should have and has not, or not valid.
+
+    References to tables that are not there are not missing: part of a production can be loaded.
+    """
     keys = database.keys(connection)
+    expected = _indexes(database, cls) + [name for name, _ in possible_references(connection, database, cls)]
+    return [name for name in expected if name not in keys.names or name in keys.invalid]
+
+
+def finished_tables(database: Database, connection: Connection) -> list[type[SchemaMixin]]:
+    """Find the tables that have rows, and the indexes that are built after these."""
+    names = database.keys(connection).names
+    there = [cls for cls in existing_tables(database, connection) if names.issuperset(_indexes(database, cls))]
+    return [cls for cls in there if connection.scalar(_has_rows(cls))]
+
+
+def _indexes(database: Database, cls: type[SchemaMixin]) -> list[str]:
+    """Names of the keys and indexes of a table."""
     expected = [name for name, _ in database.statements.plain_indexes(cls)]
     expected += [step[0] for step in (database.statements.primary_key(cls), database.statements.sky_index(cls)) if step]
-    expected += [name for name, *_ in database.statements.references(cls)]
-    return [name for name in expected if name not in keys.names or name in keys.invalid]
+    return expected

@@ -72,8 +72,9 @@ def create_tables(
     database.create_schema(connection)
     there = existing_tables(database, connection, classes)
     made = [cls for cls in classes if cls not in there]
+    names = {*sa.inspect(connection).get_table_names(schema=database.schema), *(table_of(cls).name for cls in made)}
     for cls in made:
-        connection.exec_driver_sql(database.statements.create_table(cls))
+        connection.exec_driver_sql(database.statements.create_table(cls, names))
         # In one message to the server instead of a hundred.
         if comments := ";\n".join(database.statements.describe(cls)):
             connection.exec_driver_sql(comments, execution_options={"no_parameters": True})

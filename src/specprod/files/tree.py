@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -102,14 +103,20 @@ class ProductionTree:
 
     def tractorphot(self) -> list[Path]:
         """Find the files of Tractor photometry."""
-        return _all(self.potential_targets / "tractorphot", "tractorphot*.fits")
+        return _all(self._tractorphot)
 
     def targetphot(self) -> list[Path]:
         """Find the files of targeting photometry."""
-        directory = self.potential_targets
-        if self.production.target_summary:
-            return _all(directory, f"targetphot-potential-{self.production.specprod}.fits")
-        return _all(directory, "targetphot-potential-*.fits")
+        return _all(self._targetphot)
+
+    @property
+    def _tractorphot(self) -> Path:
+        return self.potential_targets / "tractorphot" / "tractorphot*.fits"
+
+    @property
+    def _targetphot(self) -> Path:
+        which = self.production.specprod if self.production.target_summary else "*"
+        return self.potential_targets / f"targetphot-potential-{which}.fits"
 
     def redshifts(self, kind: str) -> tuple[list[RedshiftFile], bool]:
         """Find the redshift catalogues.
@@ -130,15 +137,8 @@ class ProductionTree:
         MissingFileError
             If there are none.
         """
-        name = self.production
-        whole = {"zpix": "zall-pix", "ztile": "zall-tilecumulative"}[kind]
-        version = name.redshift.partition("/")[2]
-        if name.redshift.startswith("zcat/"):
-            directory = self.root / "vac" / name.release / "zcat" / name.specprod / version
-            path = directory / f"{whole}-{name.release}-vac.fits"
-        else:
-            directory = self.redux / "zcatalog" / version
-            path = directory / f"{whole}-{name.specprod}.fits"
+        path = self._catalogue(kind)
+        directory = path.parent
         if path.exists() or path.with_name(path.name + ".gz").exists():
             return [RedshiftFile(with_or_without_gz(path))], True
         pattern = {"zpix": r"zpix-(\w+?)-(\w+)\.fits", "ztile": r"ztile-(\w+?)-(\w+)-cumulative\.fits"}[kind]
@@ -150,6 +150,37 @@ class ProductionTree:
         if not files:
             raise MissingFileError(f"no such file, nor any {kind}-*.fits beside it", file=path)
         return files, False
+
+    def _catalogue(self, kind: str) -> Path:
+        """Name the redshift catalogue of everything."""
+        name = self.production
+        whole = {"zpix": "zall-pix", "ztile": "zall-tilecumulative"}[kind]
+        version = name.redshift.partition("/")[2]
+        if name.redshift.startswith("zcat/"):
+            directory = self.root / "vac" / name.release / "zcat" / name.specprod / version
+            return directory / f"{whole}-{name.release}-vac.fits"
+        return self.redux / "zcatalog" / version / f"{whole}-{name.specprod}.fits"
+
+    def names(self, table: str, tiles: Collection[int] | None = None) -> list[Path]:
+        """Name the files of a table, whether they are there or not; where names are not known, by patterns.
+
+        Parameters
+        ----------
+        table : str
+            One of `specprod.stages.TABLE_NAMES`.
+        tiles : collection of int, optional
+            Numbers of the tiles, where they are known.
+        """
+        if table in ("fiberassign", "potential"):
+            numbers: Collection[int | None] = tiles or [None]
+            return [self._fiberassign_name(self._fiberassign_places[0], tileid) for tileid in numbers]
+        return {
+            "tile": [self.tiles()],
+            "exposure": [self.exposures()],
+            "frame": [self.exposures()],
+            "photometry": [self._tractorphot, self._targetphot],
+            "target": [self._targetphot],
+        }.get(table) or [self._catalogue(table)]
 
     def spectra(self, tileid: int, lastnight: int) -> dict[int, Path]:
         """Find the redshift files of a tile, redrock or, from the first years, zbest.
@@ -196,20 +227,28 @@ class ProductionTree:
         MissingFileError
             If there is none; the message names the places.
         """
-        tiles = self.production.tiles
-        base = self.root / "target" / "fiberassign" / "tiles"
-        places = [base / "tags" / tiles, base / tiles, base / "branches" / tiles]
-        if tiles == "trunk":
-            places = [base / "trunk"]
+        places = self._fiberassign_places
         directory = next((place for place in places if place.is_dir()), None)
         if directory is None:
             names = ", ".join(relative_name(place, self.root) for place in places)
             raise MissingFileError(f"no directory of fiber assignments: {names}", file=self.root)
-        number = f"{tileid:06d}"
-        return with_or_without_gz(directory / number[:3] / f"fiberassign-{number}.fits.gz")
+        return with_or_without_gz(self._fiberassign_name(directory, tileid))
+
+    @property
+    def _fiberassign_places(self) -> list[Path]:
+        """Directories in which the fiber assignments may stand, the present layout of the survey first."""
+        tiles = self.production.tiles
+        base = self.root / "target" / "fiberassign" / "tiles"
+        return [base / tiles] if tiles == "trunk" else [base / "tags" / tiles, base / tiles, base / "branches" / tiles]
+
+    @staticmethod
+    def _fiberassign_name(directory: Path, tileid: int | None) -> Path:
+        number = "??????" if tileid is None else f"{tileid:06d}"
+        return directory / number[:3] / f"fiberassign-{number}.fits.gz"
 
 
-def _all(directory: Path, pattern: str) -> list[Path]:
+def _all(names: Path) -> list[Path]:
+    directory, pattern = names.parent, names.name
     if not directory.is_dir():
         raise MissingFileError("no such directory", file=directory)
     files = sorted(directory.glob(pattern)) or sorted(directory.glob(f"{pattern}.gz"))

@@ -7,7 +7,7 @@ without it the table goes back to what it held before the chunk of the first of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,7 +168,12 @@ def _before_cut(
 
 
 def delete_orphans(
-    database: Database, cls: type[SchemaMixin], loads: Sequence[FileLoad], ledger: Ledger, rejects: RejectFile
+    database: Database,
+    cls: type[SchemaMixin],
+    loads: Sequence[FileLoad],
+    ledger: Ledger,
+    rejects: RejectFile,
+    names: Collection[str] | None = None,
 ) -> int:
     """Delete the rows that refer to one that is not there, and write them to the rejects.
 
@@ -180,6 +185,8 @@ def delete_orphans(
         All files of the table.
     ledger : Ledger
     rejects : RejectFile
+    names : collection of str, optional
+        Only these references. All by default.
 
     Returns
     -------
@@ -191,6 +198,8 @@ def delete_orphans(
     reasons: dict[int, tuple[str, str]] = {}
     with database.begin(check_references=False) as connection:
         for reference in sorted(table.foreign_key_constraints, key=lambda item: str(item.name)):
+            if names is not None and reference.name not in names:
+                continue
             (element,) = reference.elements
             parent, (child,) = element.column, list(reference.columns)
             query = sa.select(key, child).where(~sa.exists().where(parent == child).correlate(table))

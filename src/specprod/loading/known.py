@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
+from specprod.database.keys import possible_references
 from specprod.database.temporary import add_values, temporary_values
 from specprod.loading.pieces import FileLoad
 from specprod.loading.rejects import existing_keys
@@ -103,7 +104,11 @@ class Parents:
         self._connection = connection
         self._references: list[tuple[str, type[SchemaMixin]]] = []
         classes = {table_of(item): item for item in TABLES}
+        # To a table that is not there, nothing refers.
+        names = [name for name, _ in possible_references(connection, database, cls)]
         for key in sorted(table_of(cls).foreign_key_constraints, key=lambda key: str(key.name)):
+            if key.name not in names:
+                continue
             (element,) = key.elements
             self._references.append((next(iter(key.columns)).name, classes[element.column.table]))
 

@@ -175,7 +175,10 @@ class _Table:
         database, table = self._database, self._table
         key = f"{database.name(self.cls)}.{database.quote(self._key)}"
         gone = f"NOT EXISTS (SELECT 1 FROM {self._keys} AS k WHERE k.value = {key})"
+        there = sa.inspect(connection).get_table_names(schema=database.schema)
         for child, column in _children(table):
+            if child not in there:
+                continue
             count, example = connection.exec_driver_sql(
                 f"SELECT count(*), min(c.{database.quote(column)}) FROM {database.name(child)} AS c WHERE "
                 f"c.{database.quote(column)} IN (SELECT {key} FROM {database.name(self.cls)} WHERE {gone})"

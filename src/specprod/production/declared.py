@@ -50,28 +50,24 @@ def _same_type(name: str) -> str:
 def missing_parts(database: Database, connection: Connection, cls: type[SchemaMixin]) -> Iterator[str]:
     """Describe what a table lacks, and the rows that refer to none."""
     inspector, table = sa.inspect(connection), table_of(cls)
+    inline = [name for name, *_ in database.statements.inline_references(cls)]
     for name in missing_keys(database, connection, cls):
-        yield f"index or key {name} is missing"
+        yield f"{'reference' if name in inline else 'index or key'} {name} is missing"
     columns = {item["name"]: item for item in inspector.get_columns(table.name, schema=database.schema)}
     for item in table.columns:
         if item.name in columns and columns[item.name]["nullable"]:
             yield f"column {item.name} may be NULL"
-    if not database.statements.adds_references:
-        there = {tuple(key["constrained_columns"]) for key in inspector.get_foreign_keys(table.name)}
-        for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
-            if tuple(item.name for item in key.columns) not in there:
-                yield f"reference {key.name} is missing"
     if database.statements.describe(cls):
         if not inspector.get_table_comment(table.name, schema=database.schema)["text"]:
             yield "the comment of the table is missing"
         for item in table.columns:
             if item.name in columns and columns[item.name].get("comment") != item.comment:
                 yield f"the comment of column {item.name} is missing or another"
-    parents = {key.elements[0].column for key in table.foreign_key_constraints}
-    if all(_has_column(database, connection, parent) for parent in parents) and all(
-        key.parent.name in columns for key in table.foreign_keys
-    ):
-        yield from orphans(database, connection, cls)
+    if all(key.parent.name in columns for key in table.foreign_keys):
+        # A load of some tables makes no others.
+        parents = {str(key.name): key.elements[0].column for key in table.foreign_key_constraints}
+        names = [name for name, parent in parents.items() if _has_column(database, connection, parent)]
+        yield from orphans(database, connection, cls, names)
 
 
 def _has_column(database: Database, connection: Connection, column: sa.Column[object]) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from specprod.database import primary
 from specprod.database.failures import Retries
 from specprod.database.keys import refresh_sky_index, warn_without_sky_index
-from specprod.model import TABLES, Zpix, Ztile, table_of
+from specprod.database.schema import existing_tables
+from specprod.model import TABLES, SchemaMixin, Zpix, Ztile, table_of
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -36,7 +38,9 @@ def update_primary(*, database: Database, retries: Retries | None = None) -> dic
     ------
     DatabaseError
     """
-    work = {table_of(cls).name: partial(primary.update_primary, database, cls) for cls in (Ztile, Zpix)}
+    # A load of some tables may have made one of them only.
+    there = _existing(database, (Ztile, Zpix))
+    work = {table_of(cls).name: partial(primary.update_primary, database, cls) for cls in there}
     return {name: (retries or Retries()).run(call, f"primary spectra of {name}") for name, call in work.items()}
 
 
@@ -57,6 +61,11 @@ def update_q3c(*, database: Database, cluster: bool = False, retries: Retries | 
     DatabaseError
     """
     warn_without_sky_index(database)
-    for cls in TABLES:
+    for cls in _existing(database, TABLES):
         if cls.__sky__ is not None:
             refresh_sky_index(database, cls, cluster=cluster, retries=retries)
+
+
+def _existing(database: Database, classes: Sequence[type[SchemaMixin]]) -> list[type[SchemaMixin]]:
+    with database.turn, database.connect() as connection:
+        return existing_tables(database, connection, classes)

@@ -5,115 +5,42 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
 from specprod.database.failures import Retries
-from specprod.database.keys import add_foreign_keys, build_indexes, missing_keys, warn_without_sky_index
+from specprod.database.keys import (
+    add_foreign_keys,
+    build_indexes,
+    finished_tables,
+    missing_keys,
+    parents_of,
+    warn_without_sky_index,
+)
 from specprod.database.primary import update_primary
 from specprod.database.schema import existing_tables
 from specprod.errors import ConstraintError, InputError, SchemaError
 from specprod.files.opening import open_table
 from specprod.files.tree import ProductionTree
 from specprod.loading.constraints import delete_orphans, settle_duplicates
-from specprod.loading.filters import NewTargets
 from specprod.loading.interfaces import NoProgress, Progress
 from specprod.loading.loader import Loader
 from specprod.loading.pieces import FileLoad
 from specprod.loading.reload import reload_tables
-from specprod.model import (
-    TABLES,
-    Exposure,
-    Fiberassign,
-    Frame,
-    Photometry,
-    Potential,
-    SchemaMixin,
-    Target,
-    Tile,
-    Version,
-    Zpix,
-    Ztile,
-    table_of,
-)
-from specprod.production.parts import part_of
+from specprod.model import TABLES, SchemaMixin, Version, Zpix, Ztile, table_of
 from specprod.production.scheduling import Job, run_jobs
 from specprod.production.setup import load_versions
-from specprod.stages import ONE_WRITER, STAGE_NAMES, STAGES, Stage
+from specprod.production.stage_files import files_of_table, stage_loads
+from specprod.stages import ONE_WRITER, STAGE_NAMES, STAGES, TABLE_NAMES, Stage, with_needed
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
 
-__all__ = ["TableSummary", "build_all", "load_production", "stage_loads"]
+__all__ = ["TableSummary", "build_all", "load_production"]
 
 logger = logging.getLogger(__name__)
-
-
-def _exposures(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
-    yield part_of("exposures", Tile).load(tree.tiles())
-    yield part_of("exposures", Exposure).load(tree.exposures())
-    yield part_of("exposures", Frame).load(tree.exposures())
-
-
-def _photometry(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
-    for path in tree.tractorphot():
-        yield part_of("photometry", Photometry).load(path)
-
-
-def _targetphot(tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
-    new = NewTargets(database)
-    for path in tree.targetphot():
-        yield part_of("targetphot", Photometry).load(path, row_filter=new)
-
-
-def _target(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
-    for path in tree.targetphot():
-        yield part_of("target", Target).load(path)
-
-
-def _redshift(tree: ProductionTree, _: Database) -> Iterator[FileLoad]:
-    for kind, cls in (("ztile", Ztile), ("zpix", Zpix)):
-        for file in tree.redshifts(kind)[0]:
-            given = {"survey": file.survey, "program": file.program}
-            given |= {"spgrp": "cumulative"} if cls is Ztile else {}
-            yield part_of("redshift", cls).load(file.path, given)
-
-
-def loaded_tiles(database: Database) -> list[int]:
-    """Numbers of the tiles that table tile holds, in order."""
-
-    def ask() -> list[int]:
-        with database.turn, database.connect() as connection:
-            return list(connection.scalars(sa.select(Tile.tileid).order_by(Tile.tileid)))
-
-    return Retries().run(ask, "list of tiles")
-
-
-def _fiberassign(tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
-    for tileid in loaded_tiles(database):
-        path = tree.fiberassign(tileid)
-        for cls in (Fiberassign, Potential):
-            yield part_of("fiberassign", cls).load(path, {"tileid": tileid})
-
-
-#: What yields the files of each stage.
-_LOADS: dict[str, Callable[[ProductionTree, Database], Iterator[FileLoad]]] = {
-    "exposures": _exposures,
-    "photometry": _photometry,
-    "targetphot": _targetphot,
-    "target": _target,
-    "redshift": _redshift,
-    "fiberassign": _fiberassign,
-}
-
-
-def stage_loads(stage: str, tree: ProductionTree, database: Database) -> Iterator[FileLoad]:
-    """Yield the files of a stage, each with its table."""
-    return _LOADS[stage](tree, database)
 
 
 @dataclass
@@ -141,9 +68,10 @@ def load_production(
     loader: Loader,
     *,
     stages: Sequence[str] = STAGE_NAMES,
+    tables: Collection[str] = TABLE_NAMES,
     workers: int = 2,
 ) -> list[TableSummary]:
-    """Load a production, or some stages of it, into tables that are there already.
+    """Load a production, or some stages or tables of it, into tables that are there already.
 
     Stages that do not depend on each other, and the indexes of tables that are complete, are worked on side by side. In
     SQLite, which has one writer, only one of them writes, while the others read files and convert.
@@ -155,6 +83,9 @@ def load_production(
     loader : Loader
     stages : sequence of str
         Some of `specprod.stages.STAGE_NAMES`.
+    tables : collection of str
+        Some of `specprod.stages.TABLE_NAMES`; tables whose rows must be there before are loaded as well, but no other
+        file is needed. Of references only those are made that lead to one of them, or to a table that is complete.
     workers : int
         Connections that load or build indexes at a time.
 
@@ -167,59 +98,157 @@ def load_production(
     InputError, DatabaseError, LedgerError
     """
     loader.retries.run(partial(warn_without_sky_index, database), "search for q3c")
+    work = _Work(database, tree, loader, _classes(with_needed(tables)), whole=set(tables) == set(TABLE_NAMES))
     # The tiles, and so their files, are known when the first stage is done.
-    _announce(loader, tree, database, [name for name in stages if name != "fiberassign"])
+    work.announce([name for name in stages if name != "fiberassign"])
     summaries: list[TableSummary] = []
     loads: list[Job] = []
     finishes: list[Job] = []
     references: list[Job] = []
-    reloaded = _reload(database, tree, loader, stages) if loader.reload else {}
+    reloaded = work.reload(stages) if loader.reload else {}
     order = ONE_WRITER if database.one_writer else STAGE_NAMES
     for stage in (STAGES[name] for name in order if name in stages):
-        name = stage.name
-        for group in _groups(stage):
-            parts = [TableSummary(name, table_of(cls).name) for cls in group]
+        for group in work.groups(stage):
+            parts = [TableSummary(stage.name, table_of(cls).name) for cls in group]
             summaries += parts
-            job = f"load {name} {parts[0].table}"
-            work = partial(_load_group, name, group, database, tree, loader, parts, reloaded)
-            loads.append(Job(job, work, _jobs_before(stage)))
+            job = f"load {stage.name} {parts[0].table}"
+            loads.append(Job(job, partial(work.load, stage.name, group, parts, reloaded), _jobs_before(stage)))
             for cls in group if stage.completes else ():
-                files = partial(_files_of, cls, tree, database)
                 finish, refer = _finishing(database, cls, (job,), loader.retries, cluster=None)
-                finish = replace(finish, work=partial(_settled_key, finish.work, cls, database, loader, files))
-                refer = replace(refer, work=partial(_settled_references, refer.work, cls, database, loader, files))
-                finishes.append(_told(finish, loader.progress))
-                references.append(_told(refer, loader.progress))
-    if "exposures" in stages:
-        # Versions are written with the exposures.
-        finishes.append(_finishing(database, Version, ("load exposures tile",), loader.retries, cluster=None)[0])
+                finishes.append(_told(replace(finish, work=partial(work.build_key, finish.work, cls)), loader.progress))
+                references.append(_told(replace(refer, work=partial(work.refer, cls)), loader.progress))
+    if "exposures" in stages or not work.whole:
+        versions = Job("load exposures version", work.load_versions, alone=database.one_writer)
+        loads.insert(0, versions)
+        finishes.append(_finishing(database, Version, (versions.name,), loader.retries, cluster=None)[0])
+    if not work.whole:
+        references += [_told(job, loader.progress) for job in work.references_of_others()]
     # What is ready to be finished goes before what is to be loaded: both cores of the server have work from then on.
     run_jobs([*finishes, *loads, *references], workers, loader.stop)
     return sorted(summaries, key=lambda summary: STAGE_NAMES.index(summary.stage))
 
 
-def _reload(
-    database: Database, tree: ProductionTree, loader: Loader, stages: Sequence[str]
-) -> dict[type[SchemaMixin], int]:
-    """Replace what came from files that have changed, in the tables of some stages."""
-    classes = {cls for name in stages for group in _groups(STAGES[name]) for cls in group}
-    with database.turn:
-        files = {cls: _files_of(cls, tree, database) for cls in TABLES if cls in classes}
-        return reload_tables(database, files, loader.ledger, loader.rejects, loader.retries)
+def _classes(names: Collection[str]) -> list[type[SchemaMixin]]:
+    return [cls for cls in TABLES if table_of(cls).name in names]
 
 
-def _announce(loader: Loader, tree: ProductionTree, database: Database, stages: Sequence[str]) -> None:
-    """Tell the progress of the rows to come, which are in the headers of the files."""
-    if isinstance(loader.progress, NoProgress):
-        return
-    for stage in stages:
-        # What is wrong with a file, or that it is not there, is said where it is loaded.
-        with contextlib.suppress(InputError):
-            for load in stage_loads(stage, tree, database):
-                # To look into a packed file is to unpack it.
-                if load.path.suffix != ".gz" and not loader.ledger.complete(load):
-                    with open_table(load.path, load.hdu) as reader:
-                        loader.progress.expect(load, reader.nrows)
+@dataclass(frozen=True)
+class _Work:
+    """What the jobs of a load do.
+
+    Attributes
+    ----------
+    database, tree, loader
+    tables : list of class
+        The tables that are loaded.
+    whole : bool
+        Whether these are all.
+    """
+
+    database: Database
+    tree: ProductionTree
+    loader: Loader
+    tables: list[type[SchemaMixin]]
+    whole: bool
+
+    def groups(self, stage: Stage) -> list[tuple[type[SchemaMixin], ...]]:
+        """Give the classes of the tables of a stage, in groups that are loaded together."""
+        classes = {table_of(cls).name: cls for cls in self.tables}
+        groups = (tuple(classes[name] for name in group if name in classes) for group in stage.groups)
+        return [group for group in groups if group]
+
+    def _files_of(self, cls: type[SchemaMixin]) -> list[FileLoad]:
+        return files_of_table(cls, self.tree, self.database)
+
+    def announce(self, stages: Sequence[str]) -> None:
+        """Tell the progress of the rows to come, which are in the headers of the files."""
+        if isinstance(self.loader.progress, NoProgress):
+            return
+        for stage in stages:
+            # What is wrong with a file, or that it is not there, is said where it is loaded.
+            with contextlib.suppress(InputError):
+                for load in stage_loads(stage, self.tree, self.database, self.tables):
+                    # To look into a packed file is to unpack it.
+                    if load.path.suffix != ".gz" and not self.loader.ledger.complete(load):
+                        with open_table(load.path, load.hdu) as reader:
+                            self.loader.progress.expect(load, reader.nrows)
+
+    def reload(self, stages: Sequence[str]) -> dict[type[SchemaMixin], int]:
+        """Replace what came from files that have changed, in the tables of some stages."""
+        database, loader = self.database, self.loader
+        classes = {cls for name in stages for group in self.groups(STAGES[name]) for cls in group}
+        with database.turn:
+            files = {cls: self._files_of(cls) for cls in TABLES if cls in classes}
+            return reload_tables(database, files, loader.ledger, loader.rejects, loader.retries)
+
+    def load_versions(self) -> None:
+        """Record the versions of the data."""
+        names = self.tree.production
+        versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
+        with self.database.turn:
+            self.loader.retries.run(partial(load_versions, *versions, database=self.database), "versions")
+
+    def load(
+        self,
+        stage: str,
+        group: tuple[type[SchemaMixin], ...],
+        summaries: list[TableSummary],
+        reloaded: dict[type[SchemaMixin], int],
+    ) -> None:
+        """Load the tables of a group, and note what was done."""
+        start = time.monotonic()
+        database, loader = self.database, self.loader
+        if stage == "fiberassign":
+            self.announce([stage])
+        done = loader.load_all(stage_loads(stage, self.tree, database, group))
+        for cls, summary in zip(group, summaries, strict=True):
+            if cls in (Ztile, Zpix) and not self.tree.redshifts(summary.table)[1]:
+                with database.turn, loader.progress.during(f"primary spectra of {summary.table}"):
+                    loader.retries.run(partial(update_primary, database, cls), f"primary spectra of {summary.table}")
+            summary.rows = sum(counts.inserted for load, counts in done.items() if load.table is cls)
+            # A table that two stages fill was reloaded as a whole.
+            summary.rows += reloaded.pop(cls, 0)
+            summary.seconds = time.monotonic() - start
+
+    def build_key(self, build: Callable[[], None], cls: type[SchemaMixin]) -> None:
+        """Build the key of a table; if keys are repeated, find the rows, and leave them out or say which they are."""
+        database, loader = self.database, self.loader
+        try:
+            build()
+        except ConstraintError:
+            with database.turn:
+                settle_duplicates(database, cls, self._files_of(cls), loader.ledger, loader.rejects)
+            build()
+
+    def refer(self, cls: type[SchemaMixin]) -> None:
+        """Add the references of a table; if rows are rejected, those that refer to none are."""
+        database, loader = self.database, self.loader
+        names = self._references(cls)
+        try:
+            add_foreign_keys(database, cls, loader.retries, names)
+        except ConstraintError:
+            if loader.rejects is None:
+                raise
+            with database.turn:
+                settled = delete_orphans(database, cls, self._files_of(cls), loader.ledger, loader.rejects, names)
+            if not settled:
+                raise
+            add_foreign_keys(database, cls, loader.retries, names)
+
+    def _references(self, cls: type[SchemaMixin]) -> list[str] | None:
+        """Name the references of a table that are made; None if all are."""
+        if self.whole:
+            return None
+        with self.database.turn, self.database.connect() as connection:
+            there = [*self.tables, *finished_tables(self.database, connection)]
+        return [name for name, parent in parents_of(cls) if parent in {table_of(item).name for item in there}]
+
+    def references_of_others(self) -> list[Job]:
+        """Make the jobs for the references of tables that were complete before."""
+        with self.database.connect() as connection:
+            others = [cls for cls in finished_tables(self.database, connection) if cls not in self.tables]
+        jobs = [_finishing(self.database, cls, (), self.loader.retries, cluster=None)[1] for cls in others]
+        return [replace(job, work=partial(self.refer, cls)) for job, cls in zip(jobs, others, strict=True)]
 
 
 def _told(job: Job, progress: Progress) -> Job:
@@ -234,12 +263,6 @@ def _told(job: Job, progress: Progress) -> Job:
         logger.info("%s done in %.1f s", what, time.monotonic() - start)
 
     return replace(job, work=work)
-
-
-def _groups(stage: Stage) -> list[tuple[type[SchemaMixin], ...]]:
-    """Give the classes of the tables of a stage, in groups that are loaded together."""
-    classes = {table_of(cls).name: cls for cls in TABLES}
-    return [tuple(classes[name] for name in group) for group in stage.groups]
 
 
 def _jobs_before(stage: Stage) -> tuple[str, ...]:
@@ -270,47 +293,6 @@ def _finishing(
         # A row that is left out because it refers to none may be one that others refer to: parents come first.
         Job(f"refer {table.name}", refer, (f"finish {table.name}", *sorted(parents), *sorted(grandparents)), alone),
     )
-
-
-def _files_of(cls: type[SchemaMixin], tree: ProductionTree, database: Database) -> list[FileLoad]:
-    """Give all files of a table, in the order in which they are loaded."""
-    return [load for stage in STAGE_NAMES for load in stage_loads(stage, tree, database) if load.table is cls]
-
-
-def _settled_key(
-    work: Callable[[], None],
-    cls: type[SchemaMixin],
-    database: Database,
-    loader: Loader,
-    files: Callable[[], list[FileLoad]],
-) -> None:
-    """Build the key of a table; if keys are repeated, find the rows, and leave them out or say which they are."""
-    try:
-        work()
-    except ConstraintError:
-        with database.turn:
-            settle_duplicates(database, cls, files(), loader.ledger, loader.rejects)
-        work()
-
-
-def _settled_references(
-    work: Callable[[], None],
-    cls: type[SchemaMixin],
-    database: Database,
-    loader: Loader,
-    files: Callable[[], list[FileLoad]],
-) -> None:
-    """Add the references of a table; if rows are rejected, those that refer to none are."""
-    try:
-        work()
-    except ConstraintError:
-        if loader.rejects is None:
-            raise
-        with database.turn:
-            settled = delete_orphans(database, cls, files(), loader.ledger, loader.rejects)
-        if not settled:
-            raise
-        work()
 
 
 def build_all(
@@ -352,32 +334,3 @@ def build_all(
     jobs = [*(finish for finish, _ in pairs), *(refer for _, refer in pairs)]
     run_jobs([_told(job, progress or NoProgress()) for job in jobs], workers)
     return missing
-
-
-def _load_group(
-    stage: str,
-    group: tuple[type[SchemaMixin], ...],
-    database: Database,
-    tree: ProductionTree,
-    loader: Loader,
-    summaries: list[TableSummary],
-    reloaded: dict[type[SchemaMixin], int],
-) -> None:
-    """Load the tables of a group, and note what was done."""
-    start = time.monotonic()
-    if stage == "exposures":
-        names = tree.production
-        versions = (names.photometry, names.redshift, names.release, names.specprod, names.tiles)
-        with database.turn:
-            loader.retries.run(partial(load_versions, *versions, database=database), "versions")
-    if stage == "fiberassign":
-        _announce(loader, tree, database, [stage])
-    done = loader.load_all(load for load in stage_loads(stage, tree, database) if load.table in group)
-    for cls, summary in zip(group, summaries, strict=True):
-        if cls in (Ztile, Zpix) and not tree.redshifts(summary.table)[1]:
-            with database.turn, loader.progress.during(f"primary spectra of {summary.table}"):
-                loader.retries.run(partial(update_primary, database, cls), f"primary spectra of {summary.table}")
-        summary.rows = sum(counts.inserted for load, counts in done.items() if load.table is cls)
-        # A table that two stages fill was reloaded as a whole.
-        summary.rows += reloaded.pop(cls, 0)
-        summary.seconds = time.monotonic() - start

@@ -15,10 +15,11 @@ from specprod.configuration.core import LONGEST_VERSION
 from specprod.database.connection import Database, connect
 from specprod.database.failures import Retries, translated
 from specprod.database.kinds import PostgresqlDatabase
-from specprod.database.schema import create_tables, drop_tables
+from specprod.database.schema import create_tables, drop_tables, existing_tables
 from specprod.errors import ValueRejectedError
-from specprod.model import TABLES, Version, table_of
+from specprod.model import TABLES, SchemaMixin, Version, table_of
 from specprod.results.orm import OrmPipelineResultsStorage
+from specprod.stages import TABLE_NAMES
 
 __all__ = [
     "DEFAULT_PUBLIC_ROLE",
@@ -54,6 +55,7 @@ def setup_db(
     public_role: str = DEFAULT_PUBLIC_ROLE,
     keys: bool = True,
     retries: Retries | None = None,
+    tables: Collection[str] = TABLE_NAMES,
 ) -> Database:
     """Connect to a database and create the schema and the tables that are not there yet.
 
@@ -84,6 +86,8 @@ def setup_db(
         builds them after the rows.
     retries : Retries, optional
         How often to try again what may pass, such as a file that another process writes to.
+    tables : collection of str
+        Some of `specprod.stages.TABLE_NAMES`; only these are created, and table version.
 
     Returns
     -------
@@ -100,22 +104,26 @@ def setup_db(
     if verbose:
         logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
     readers = (*roles, public_role) if public else ()
-    work = partial(_set_up, database, overwrite=overwrite, readers=readers, keys=keys)
+    classes = [cls for cls in TABLES if cls is Version or table_of(cls).name in tables]
+    work = partial(_set_up, database, classes, overwrite=overwrite, readers=readers, keys=keys)
     (retries or Retries()).run(work, "setup")
     return database
 
 
-def _set_up(database: Database, *, overwrite: bool, readers: Sequence[str], keys: bool) -> None:
+def _set_up(
+    database: Database, classes: Sequence[type[SchemaMixin]], *, overwrite: bool, readers: Sequence[str], keys: bool
+) -> None:
     with database.turn, database.begin() as connection:
         database.check_roles(connection, readers)
         if overwrite:
             drop_tables(database, connection)
             OrmPipelineResultsStorage(database, connection).drop()
-        made = create_tables(database, connection)
+        made = create_tables(database, connection, classes)
         for step in map(database.statements.primary_key, made if keys else ()):
             if step is not None:
                 connection.exec_driver_sql(step[1])
-        database.grant(connection, readers, [table_of(cls).name for cls in TABLES])
+        there = [table_of(cls).name for cls in existing_tables(database, connection)]
+        database.grant(connection, readers, there)
 
 
 def load_versions(

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from specprod.database.keys import missing_keys
 from specprod.database.schema import existing_tables
-from specprod.errors import LedgerError
+from specprod.errors import LedgerError, MissingFileError
 from specprod.files.tree import relative_name
 from specprod.loading.tile_records import TileRecord, read_tile_records
-from specprod.model import table_of
-from specprod.production.job import stage_loads
+from specprod.model import TABLES, table_of
+from specprod.production.stage_files import stage_loads
+from specprod.production.unloaded import Unloaded, unloaded
 from specprod.results import helpers
 from specprod.results.base import PipelineExecution, State
 from specprod.results.orm import OrmPipelineResultsStorage, ResultsBase
-from specprod.stages import STAGE_NAMES
+from specprod.stages import STAGES
 
 if TYPE_CHECKING:
     from specprod.database.connection import Database
@@ -92,6 +93,8 @@ class Status:
     files : list of FileStatus
     left : list of str
         Files of the production that are not loaded, where the production is known.
+    unloaded : Unloaded
+        Tables that are not loaded, and references that wait for them.
     tiles : list of TileRecord
         Tiles that were loaded one by one, or that could not be.
     """
@@ -100,6 +103,7 @@ class Status:
     tables: list[TableStatus]
     files: list[FileStatus]
     left: list[str]
+    unloaded: Unloaded
     tiles: list[TileRecord] = field(default_factory=list)
 
 
@@ -160,7 +164,8 @@ def status(database: Database, tree: ProductionTree | None = None) -> Status:
     for name, moments in times.items():
         tables[name].seconds = (max(moments) - min(moments)).total_seconds()
     left = _left(database, tree, files) if tree else []
-    return Status(runs, list(tables.values()), list(files.values()), left, read_tile_records(storage))
+    part = unloaded(database)
+    return Status(runs, list(tables.values()), list(files.values()), left, part, read_tile_records(storage))
 
 
 def _run(item: PipelineExecution, stages: Mapping[str, str]) -> dict[str, Any]:
@@ -184,12 +189,26 @@ def _run(item: PipelineExecution, stages: Mapping[str, str]) -> dict[str, Any]:
 
 def _left(database: Database, tree: ProductionTree, files: Mapping[tuple[str, str], FileStatus]) -> list[str]:
     left = []
-    for stage in STAGE_NAMES:
-        for load in stage_loads(stage, tree, database):
-            table, name = table_of(load.table).name, relative_name(load.path, tree.root)
+    with database.connect() as connection:
+        there = [table_of(cls).name for cls in existing_tables(database, connection)]
+    for stage, cls in ((stage, cls) for stage in STAGES.values() for cls in TABLES):
+        table = table_of(cls).name
+        if table not in stage.tables:
+            continue
+        if absent := [name for name in stage.after if name not in there and name != table]:
+            left.append(f"{stage.name}: files of {table}, after {', '.join(absent)}")
+            continue
+        try:
+            loads = list(stage_loads(stage.name, tree, database, [cls]))
+        except MissingFileError as error:
+            # A tree may have the files of some tables only.
+            left.append(f"{stage.name}: {error}, into {table}")
+            continue
+        for load in loads:
+            name = relative_name(load.path, tree.root)
             entry = files.get((table, name))
             if entry is None:
-                left.append(f"{stage}: {name} into {table}")
+                left.append(f"{stage.name}: {name} into {table}")
             elif not entry.complete:
-                left.append(f"{stage}: {name} into {table}, from row {entry.rows_read} of {entry.file_rows} on")
+                left.append(f"{stage.name}: {name} into {table}, from row {entry.rows_read} of {entry.file_rows} on")
     return left

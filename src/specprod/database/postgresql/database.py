@@ -21,7 +21,7 @@ from specprod.database.catalogue import Keys
 from specprod.database.complaints import Complaints
 from specprod.database.interface import Database
 from specprod.database.misfits import Misfits
-from specprod.database.postgresql import failures, fetching, locking, values
+from specprod.database.postgresql import failures, fetching, locking, swapping, values
 from specprod.database.postgresql.ddl import PostgresqlStatements
 from specprod.database.postgresql.driver import psycopg_connection
 from specprod.database.postgresql.settings import raise_memory, settle_session
@@ -105,6 +105,23 @@ class PostgresqlDatabase(Database):
         """Whether any process holds the schema; see `Database.is_locked`."""
         with self.connect() as connection:
             return bool(locking.holders(connection, self.schema or ""))
+
+    def loading(self) -> PostgresqlDatabase:
+        """Give the schema of this name and ``_loading``."""
+        return type(self)(self.url, f"{self.schema}_loading")
+
+    def kept(self) -> str:
+        """Name the schema of this name and ``_old``."""
+        return _checked(f"{self.schema}_old")
+
+    def dependents(self) -> list[str]:
+        """Name what is in other schemas and depends on this one."""
+        with self.connect() as connection:
+            return swapping.dependents(connection, self.schema or "")
+
+    def replace_by(self, loading: Database, *, keep_old: bool) -> None:
+        """Rename schemas, in one transaction; see `Database.replace_by`."""
+        swapping.replace(self, loading.schema or "", self.kept(), keep_old=keep_old)
 
     def writable(self) -> bool:
         """Whether this user can create tables in the schema, on a server that is no standby."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +24,7 @@ from specprod.database.catalogue import Keys
 from specprod.database.complaints import Complaints
 from specprod.database.interface import Database
 from specprod.database.misfits import Misfits
-from specprod.database.sqlite import failures, fetching, locking, opening, values
+from specprod.database.sqlite import failures, fetching, locking, opening, references, swapping, values
 from specprod.database.sqlite.ddl import SqliteStatements
 from specprod.database.sqlite.driver import sqlite_connection
 from specprod.database.sqlite.matching import PageMatcher
@@ -115,6 +116,33 @@ class SqliteDatabase(Database):
         allowed = os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
         return allowed and not self.readonly
 
+    def is_there(self) -> bool:
+        """Whether there is the file."""
+        return swapping.real_path(self).exists()
+
+    def loading(self) -> SqliteDatabase:
+        """Give the file of this name and ``.loading``; whatever links lead to it, it is beside the file itself."""
+        return type(self)(self.url.set(database=f"{swapping.real_path(self)}.loading"), create=True)
+
+    def kept(self) -> str:
+        """Name the file of this name and ``.old``."""
+        return f"{swapping.real_path(self)}.old"
+
+    def dependents(self) -> list[str]:
+        """Say what keeps the file from being replaced."""
+        return swapping.obstacles(swapping.real_path(self))
+
+    def replace_by(self, loading: Database, *, keep_old: bool) -> None:
+        """Rename files; see `Database.replace_by`."""
+        loading.close()
+        self.close()
+        swapping.replace(swapping.real_path(self), swapping.real_path(loading), self.kept() if keep_old else None)
+
+    def free_bytes(self) -> int | None:
+        """Tell how much room the file system of the file has."""
+        directory = Path(os.path.realpath(str(self.url.database))).parent
+        return shutil.disk_usage(directory).free if directory.is_dir() else None
+
     def row_place(self, table: str) -> sa.ColumnElement[Any]:
         """Give the number of the row."""
         return sa.literal_column(f"{self.quote(table)}.rowid")
@@ -173,9 +201,16 @@ class SqliteDatabase(Database):
         sqlite_connection(connection).executemany(f"INSERT INTO temp.{table} VALUES ({places})", rows)
 
     def keys(self, connection: Connection) -> Keys:
-        """Ask the catalogue which indexes there are."""
+        """Ask the catalogue which indexes and references there are."""
         names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'").scalars()
-        return Keys(frozenset(names))
+        return Keys(frozenset(names) | references.names(connection))
+
+    def declare_references(self, connection: Connection, cls: type[SchemaMixin], names: Collection[str]) -> None:
+        """Make references part of a table; see `Database.declare_references`."""
+        wanted = set(names) - references.names(connection)
+        clauses = [text for name, _, text in self.statements.inline_references(cls) if name in wanted]
+        if clauses:
+            references.declare(connection, table_of(cls).name, clauses)
 
     def _within(self, table: type[SchemaMixin], circle: cone.Circle) -> sa.ColumnElement[bool]:
         """Make the condition of a cone, which the index of declination and right ascension serves."""
