@@ -6,35 +6,30 @@ Whoever uses a database uses this interface, and does not ask which kind it is; 
 
 from __future__ import annotations
 
-import contextlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.orm import Session
+from sqlalchemy.engine import URL, Connection
 
-from specprod.configuration.passwords import mask_password
 from specprod.database import cone
 from specprod.database.catalogue import Keys
-from specprod.database.complaints import Complaints
+from specprod.database.connections import Connections
 from specprod.database.ddl import Statements
 from specprod.database.matching import Matcher
 from specprod.database.misfits import Misfits
 from specprod.database.naming import Names
-from specprod.database.parameters import accept_numpy
 from specprod.database.writing import Writer
-from specprod.errors import ConnectionFailedError
 from specprod.model import Classes, SchemaMixin
 from specprod.model.converting import Columns
 
 __all__ = ["Database"]
 
 
-class Database(ABC):
+class Database(Connections):
     """A database, or a schema of one, that holds a production.
 
     `specprod.connect` makes it.
@@ -62,152 +57,24 @@ class Database(ABC):
         That make tables, keys and indexes.
     """
 
-    kind: ClassVar[str]  #: Name of the kind: postgresql, sqlite.
-    complaints: ClassVar[Complaints]  #: What the errors of its driver mean.
     #: Whether one connection writes at a time, so that others had better not begin meanwhile.
     one_writer: ClassVar[bool]
     #: Whether the place of a row (`row_place`) is its number in the order in which the rows of the table came.
     numbered_rows: ClassVar[bool]
 
     def __init__(self, url: URL, schema: str | None = None, *, create: bool = False, readonly: bool = False) -> None:
-        self.url = url
-        self.schema = schema
-        self.create = create
-        self.readonly = readonly
-        engine = self._make_engine(url)
-        accept_numpy(engine)
-        self.engine: Engine = engine.execution_options(schema_translate_map={None: schema})
-        self.names = Names(engine.dialect.identifier_preparer, schema)
+        super().__init__(url, schema, create=create, readonly=readonly)
+        self.names = Names(self.engine.dialect.identifier_preparer, schema)
         self.statements = self._make_statements()
-        # How this object, or one beside it, holds the lock: alone, shared.
-        self._held: list[str] = []
-        self.turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.shown!r}, schema={self.schema!r})"
-
-    @abstractmethod
-    def _make_engine(self, url: URL) -> Engine:
-        """Make the engine, with the settings of a session."""
 
     @abstractmethod
     def _make_statements(self) -> Statements:
         """Make the statements of this kind."""
 
-    # ---- connections
-
     @property
     def classes(self) -> Classes:
         """The classes of the tables, by name."""
         return Classes()
-
-    @property
-    def shown(self) -> str:
-        """The URL, for messages: without passwords."""
-        return mask_password(self.url.render_as_string(hide_password=False))
-
-    @property
-    def place(self) -> str:
-        """What holds the tables, for messages: the schema, or the file."""
-        return f"schema {self.schema}" if self.schema else str(self.url.database)
-
-    @contextlib.contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """Connect, for statements that are committed by the caller.
-
-        Raises
-        ------
-        ConnectionFailedError
-            If the server cannot be reached or refuses, or the file cannot be opened.
-        """
-        try:
-            connection = self.engine.connect()
-        except Exception as error:
-            if not isinstance(error, sa.exc.DBAPIError) and not self.complaints.is_own(error):
-                raise
-            reason = " ".join(str(getattr(error, "orig", error)).split())
-            raise ConnectionFailedError(f"cannot open {self.shown}: {reason}") from error
-        with connection:
-            yield connection
-
-    def check(self) -> None:
-        """Make sure that the database is there and can be opened.
-
-        Raises
-        ------
-        ConnectionFailedError
-        """
-        with self.connect():
-            pass
-
-    @contextlib.contextmanager
-    def begin(self, *, check_references: bool = True, durable: bool = False) -> Iterator[Connection]:
-        """Connect and begin a transaction that writes; it is committed at the end, or rolled back by an error.
-
-        Parameters
-        ----------
-        check_references : bool
-            Whether each row is checked as it comes, where that can be chosen.
-        durable : bool
-            Whether the end of the transaction waits for the disk, whatever the default of the server is: what is
-            reported as done must not be lost in a crash.
-        """
-        with self.connect() as connection:
-            self._before_transaction(connection, check_references)
-            with connection.begin():
-                if durable:
-                    self._make_durable(connection)
-                yield connection
-
-    def _before_transaction(self, connection: Connection, check_references: bool) -> None:
-        """Set what cannot be set within a transaction."""
-
-    def _make_durable(self, connection: Connection) -> None:
-        """Let the end of this transaction wait for the disk."""
-
-    @contextlib.contextmanager
-    def session(self) -> Iterator[Session]:
-        """Open a session for queries and objects."""
-        with self.connect() as connection, Session(connection) as session:
-            yield session
-
-    @contextlib.contextmanager
-    def locked(self, *, shared: bool = False) -> Iterator[None]:
-        """Hold the schema, or the file, until the end of the block or of the process, however that ends.
-
-        Who holds it already may do so again.
-
-        Parameters
-        ----------
-        shared : bool
-            Whether others may hold it too, if they share it as well.
-
-        Raises
-        ------
-        LockedError
-            If another process holds it; the message says which.
-        """
-        if "alone" in self._held or (shared and self._held):
-            yield
-            return
-        with self._lock(shared):
-            self._held.append("shared" if shared else "alone")
-            try:
-                yield
-            finally:
-                self._held.pop()
-
-    @abstractmethod
-    def _lock(self, shared: bool) -> contextlib.AbstractContextManager[None]:
-        """Hold the lock until the end of the block."""
-
-    @abstractmethod
-    def is_locked(self) -> bool:
-        """Whether any process, on whatever machine, holds the schema or the file at this moment."""
-
-    @abstractmethod
-    def writable(self) -> bool:
-        """Whether this user can change what the schema, or the file, holds."""
 
     def hold_tables(self, connection: Connection, writing: Sequence[str], reading: Sequence[str] = ()) -> None:
         """Let nobody else write to tables until the end of the transaction, to which it writes, or which it reads."""
@@ -265,16 +132,6 @@ class Database(ABC):
     def free_bytes(self) -> int | None:
         """Tell how much room there is where the tables are kept; None where that cannot be seen from here."""
         return None
-
-    def close(self) -> None:
-        """Close all connections."""
-        self.engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # ---- names
 
