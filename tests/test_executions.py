@@ -19,8 +19,6 @@ from specprod.database import connect
 from specprod.sample import write_sample
 from support.digests import digests
 
-pytestmark = pytest.mark.compat
-
 
 def where(target: str) -> list[str]:
     return ["--database", target, *(["--schema", "sample"] if target.startswith("postgresql") else [])]

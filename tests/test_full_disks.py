@@ -15,8 +15,6 @@ from support.digests import digests
 from support.disks import mounted, remount
 from support.server import Server
 
-pytestmark = pytest.mark.compat
-
 ZPIX = "spectro/redux/sample/zcatalog/zall-pix-sample.fits"
 
 

@@ -14,8 +14,6 @@ from specprod.database import connect
 from specprod.errors import ConnectionFailedError, LockedError
 from specprod.load import setup_db
 
-pytestmark = pytest.mark.compat
-
 
 def test_a_lock_file_that_lost_its_name_is_no_lock(sqlite_file: Path) -> None:
     """B opens the lock file, A removes it, C makes a new one: B and C must not both hold the file."""
