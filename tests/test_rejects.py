@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 
 from specprod.cli.main import main
 from support.digests import digests
+from support.rewriting import altered, read_csv, science
 
 pytestmark = pytest.mark.compat
 
@@ -26,27 +25,9 @@ def tree(sample_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sample_root, tmp_path / "tree"))
 
 
-def change(path: Path, hdu: str, edit: Callable[[Any], Any]) -> None:
-    """Rewrite a table with some rows changed, all else as it is."""
-    with fitsio.FITS(str(path)) as file:
-        rows, header = file[hdu].read(), file[hdu].read_header()
-    kept = {name: header[name] for name in header if name in ("SURVEY", "PROGRAM")}
-    fitsio.write(str(path), edit(rows), extname=hdu, header=kept, clobber=True)
-
-
 def run(tree: Path, target: str, *more: str) -> int:
     words = ["run", str(tree), "--specprod", "sample", "--database", target, "--chunksize", "40", "--quiet", *more]
     return main(words)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
-
-
-def science(rows: Any) -> np.ndarray:
-    targetid = rows["TARGETID"]
-    return np.flatnonzero((targetid > 0) & ((targetid >> 59) & 1 == 0))
 
 
 def test_values(tree: Path, sample_root: Path, database_target: str, tmp_path: Path) -> None:
@@ -56,10 +37,10 @@ def test_values(tree: Path, sample_root: Path, database_target: str, tmp_path: P
         rows["PROGRAM"][good[70]] = "twilight"
         return rows
 
-    change(tree / ZPIX, "ZCATALOG", edit)
+    altered(tree / ZPIX, "ZCATALOG", edit)
     rejects = tmp_path / "rejects.csv"
     assert run(tree, database_target, "--rejects", str(rejects)) == 3
-    lines = read(rejects)
+    lines = read_csv(rejects)
     with fitsio.FITS(str(tree / ZPIX)) as file:
         good = science(file["ZCATALOG"].read())
     assert [(int(line["row"]), line["column"]) for line in lines] == [(good[3], "SURVEY"), (good[70], "PROGRAM")]
@@ -79,7 +60,7 @@ def test_repeated_keys(
         again["Z"] = 9.75
         return np.concatenate([rows, again])
 
-    change(tree / ZPIX, "ZCATALOG", edit)
+    altered(tree / ZPIX, "ZCATALOG", edit)
     size = fitsio.FITS(str(tree / ZPIX))["ZCATALOG"].get_nrows()
     assert run(tree, database_target) == 1
     message = capsys.readouterr().err.strip()
@@ -92,7 +73,7 @@ def test_repeated_keys(
     assert held == science(rows[: (size - 2) // 40 * 40]).size
     rejects = tmp_path / "rejects.csv"
     assert run(tree, database_target, "--rejects", str(rejects)) == 3
-    assert [int(line["row"]) for line in read(rejects)] == [size - 2, size - 1]
+    assert [int(line["row"]) for line in read_csv(rejects)] == [size - 2, size - 1]
     clean = f"{database_target}_clean" if not database_target.startswith("postgresql") else database_target
     expected = digests(database_target)
     schema = [] if clean != database_target else ["--schema", "clean"]
@@ -106,7 +87,7 @@ def test_repeated_within_a_chunk(tree: Path, database_target: str, capsys: pytes
         return rows
 
     path = tree / "spectro/redux/sample/tiles-sample.fits"
-    change(path, "TILE_COMPLETENESS", edit)
+    altered(path, "TILE_COMPLETENESS", edit)
     assert run(tree, database_target) == 1
     message = capsys.readouterr().err.strip()
     assert len(message.splitlines()) == 1
@@ -122,11 +103,11 @@ def test_orphans(tree: Path, database_target: str, tmp_path: Path, capsys: pytes
         rows["TILEID"][4] = 31999
         return rows
 
-    change(path, "TARGETPHOT", edit)
+    altered(path, "TARGETPHOT", edit)
     assert run(tree, database_target) == 1
     assert "that is not there" in capsys.readouterr().err
     rejects = tmp_path / "rejects.csv"
     assert run(tree, database_target, "--rejects", str(rejects)) == 3
-    lines = read(rejects)
+    lines = read_csv(rejects)
     assert ("target", "4", "TILEID") in {(line["table"], line["row"], line["column"]) for line in lines}
     assert all("is not there" in line["reason"] for line in lines)

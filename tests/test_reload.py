@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 
 from specprod.cli.main import main
 from support.digests import digests
+from support.rewriting import altered, read_csv, science
 
 pytestmark = pytest.mark.compat
 
@@ -26,14 +25,6 @@ TARGETS = "vac/sample/lsdr9-photometry/sample/v1.0/potential-targets"
 @pytest.fixture
 def tree(sample_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sample_root, tmp_path / "tree"))
-
-
-def change(path: Path, hdu: str, edit: Callable[[Any], Any]) -> None:
-    """Rewrite a table with some rows changed, all else as it is."""
-    with fitsio.FITS(str(path)) as file:
-        rows, header = file[hdu].read(), file[hdu].read_header()
-    kept = {name: header[name] for name in header if name in ("SURVEY", "PROGRAM")}
-    fitsio.write(str(path), edit(rows), extname=hdu, header=kept, clobber=True)
 
 
 def command(tree: Path, target: str, *more: str) -> int:
@@ -63,16 +54,6 @@ def table_status(target: str, table: str, capsys: pytest.CaptureFixture[str]) ->
     return next(item for item in tables if item["table"] == table)
 
 
-def science(rows: Any) -> np.ndarray:
-    targetid = rows["TARGETID"]
-    return np.flatnonzero((targetid > 0) & ((targetid >> 59) & 1 == 0))
-
-
-def lines(path: Path) -> list[dict[str, str]]:
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_a_bad_row_stops_a_reload(
     tree: Path, database_target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,7 +67,7 @@ def test_a_bad_row_stops_a_reload(
         rows["SURVEY"][place] = "nowhere"
         return rows
 
-    change(tree / ZPIX, "ZCATALOG", edit)
+    altered(tree / ZPIX, "ZCATALOG", edit)
     capsys.readouterr()
     assert command(tree, database_target, "--reload") == 1
     message = capsys.readouterr().err
@@ -96,7 +77,9 @@ def test_a_bad_row_stops_a_reload(
     assert command(tree, database_target) == 1
     rejects = tmp_path / "rejects.csv"
     assert command(tree, database_target, "--reload", "--rejects", str(rejects)) == 3
-    assert [(int(line["row"]), line["column"], line["table"]) for line in lines(rejects)] == [(place, "SURVEY", "zpix")]
+    assert [(int(line["row"]), line["column"], line["table"]) for line in read_csv(rejects)] == [
+        (place, "SURVEY", "zpix")
+    ]
     after = digests(database_target)
     assert after["zpix"][0] == before["zpix"][0] - 1
     assert {name: item for name, item in after.items() if name != "zpix"} == {
@@ -119,7 +102,7 @@ def test_an_absent_file_stops_a_reload(tree: Path, database_target: str, capsys:
         rows["EBV"] += 0.125
         return rows
 
-    change(first, "TARGETPHOT", redder)
+    altered(first, "TARGETPHOT", redder)
     capsys.readouterr()
     assert command(tree, database_target, "--reload") == 1
     assert second.name in capsys.readouterr().err
@@ -144,7 +127,7 @@ def test_the_first_of_a_key_counts_in_a_reload(
 
     with fitsio.FITS(str(tree / ZPIX)) as file:
         rows = file["ZCATALOG"].read()
-    change(tree / ZPIX, "ZCATALOG", edit)
+    altered(tree / ZPIX, "ZCATALOG", edit)
     near, far = int(science(rows)[0]) + 1, rows.size + 1
     capsys.readouterr()
     assert command(tree, database_target, "--reload") == 1
@@ -152,7 +135,7 @@ def test_the_first_of_a_key_counts_in_a_reload(
     assert digests(database_target) == before
     rejects = tmp_path / "rejects.csv"
     assert command(tree, database_target, "--reload", "--rejects", str(rejects)) == 3
-    found = {int(line["row"]): line["reason"] for line in lines(rejects)}
+    found = {int(line["row"]): line["reason"] for line in read_csv(rejects)}
     assert set(found) == {near, far}
     assert all(reason.startswith("repeats the key") for reason in found.values())
     assert digests(database_target) == before
@@ -170,10 +153,10 @@ def test_orphans_in_a_reload(
         rows["TARGETID"][place] = 77
         return rows
 
-    change(tree / ZPIX, "ZCATALOG", edit)
+    altered(tree / ZPIX, "ZCATALOG", edit)
     first = tmp_path / "first.csv"
     assert command(tree, database_target, "--rejects", str(first)) == 3
-    assert [int(line["row"]) for line in lines(first)] == [place]
+    assert [int(line["row"]) for line in read_csv(first)] == [place]
     assert table_status(database_target, "zpix", capsys)["rejected"] == 1
     assert verified(tree, database_target, capsys)[0] == 0
     held = digests(database_target)
@@ -182,7 +165,7 @@ def test_orphans_in_a_reload(
         rows["Z"][place + 1 :] += 0.125
         return rows
 
-    change(tree / ZPIX, "ZCATALOG", nearer)
+    altered(tree / ZPIX, "ZCATALOG", nearer)
     capsys.readouterr()
     assert command(tree, database_target, "--reload") == 1
     message = capsys.readouterr().err
@@ -190,7 +173,7 @@ def test_orphans_in_a_reload(
     assert digests(database_target) == held
     again = tmp_path / "again.csv"
     assert command(tree, database_target, "--reload", "--rejects", str(again)) == 3
-    assert [int(line["row"]) for line in lines(again)] == [place]
+    assert [int(line["row"]) for line in read_csv(again)] == [place]
     assert digests(database_target) == anew(tree, database_target, "--rejects", str(tmp_path / "anew.csv"))
     assert verified(tree, database_target, capsys)[0] == 0
 
@@ -208,7 +191,7 @@ def test_what_others_refer_to_is_not_removed(
     for path in [*(tree / TARGETS).rglob("*.fits")]:
         with fitsio.FITS(str(path)) as file:
             hdu = file[1].get_extname()
-        change(path, hdu, lambda rows: rows[rows["TARGETID"] != targetid])
+        altered(path, hdu, lambda rows: rows[rows["TARGETID"] != targetid])
     capsys.readouterr()
     assert command(tree, database_target, "--reload") == 1
     message = capsys.readouterr().err
@@ -226,7 +209,7 @@ def test_a_target_gone_from_all_files(tree: Path, database_target: str, capsys: 
         with fitsio.FITS(str(path)) as file:
             hdus = [hdu.get_extname() for hdu in file if "TARGETID" in getattr(hdu, "get_colnames", list)()]
         if len(hdus) == 1:
-            change(path, hdus[0], lambda rows: rows[rows["TARGETID"] != targetid])
+            altered(path, hdus[0], lambda rows: rows[rows["TARGETID"] != targetid])
         elif hdus:
             with fitsio.FITS(str(path)) as file:
                 content = [(item.get_extname(), item.read(), item.read_header()) for item in file]

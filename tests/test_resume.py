@@ -19,6 +19,7 @@ import pytest
 from specprod import database as specprod_database
 from specprod.cli.main import main
 from support.digests import digests
+from support.rewriting import altered
 from support.server import Server
 
 #: Kills of each kind of database that a test must have seen to count.
@@ -215,15 +216,6 @@ def test_lock_is_named(sample_root: Path, postgres_url: str, capsys: pytest.Capt
         release.set()
         holder.join()
     assert "of user tester from 127.0.0.1" in capsys.readouterr().err
-
-
-def altered(path: Path, hdu: str, edit: object) -> None:
-    import fitsio
-
-    with fitsio.FITS(str(path)) as file:
-        rows, header = file[hdu].read(), file[hdu].read_header()
-    kept = {name: header[name] for name in header if name in ("SURVEY", "PROGRAM")}
-    fitsio.write(str(path), edit(rows), extname=hdu, header=kept, clobber=True)
 
 
 def test_changed_files(
