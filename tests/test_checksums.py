@@ -116,7 +116,7 @@ def test_a_file_that_changes_during_its_load(
     fitsio.write(str(other), changed, extname="ZCATALOG")
     with connect(database_target, schema="s", create=True) as database:
         job = Execution(name="run", root=tree)
-        setup_db(database=database)
+        setup_db(database=database, keys=False)
         file = FileLoad(tree / ZPIX, "ZCATALOG", Zpix, stage="redshift")
 
         def attempt(progress: Progress) -> None:

@@ -164,7 +164,7 @@ def executions(target: str) -> list[str]:
     from specprod.errors import DatabaseError
     from specprod.results.orm import OrmPipelineResultsStorage
 
-    with specprod_database.connect(target, schema="sample") as database:
+    with specprod_database.connect(target, schema="sample", create=True) as database:
         try:
             return [str(item.state) for item in OrmPipelineResultsStorage(database).get_pipeline_executions()]
         except DatabaseError:
@@ -190,7 +190,7 @@ def test_a_chunk_of_another_loader_is_refused(sample_root: Path, database_target
     from specprod.results.orm import OrmPipelineResultsStorage
 
     assert main(command(sample_root, database_target, "--stage", "exposures")[3:]) == 0
-    with specprod_database.connect(database_target, schema="sample") as database:
+    with specprod_database.connect(database_target, schema="sample", create=True) as database:
         storage = OrmPipelineResultsStorage(database)
         first = next(storage.get_task_results(table_name="tile"))
         with pytest.raises(ConstraintError):
