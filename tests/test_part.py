@@ -84,6 +84,9 @@ def test_one_file(lone: Path, sample_root: Path, database_target: str, capsys: p
         one = good[len(good) // 2]
         found = session.scalars(sa.select(zpix).where(zpix.targetid == int(one["TARGETID"]))).all()
         assert float(one["Z"]) in [item.z for item in found]
+        ra, dec = float(one["MEAN_FIBER_RA"]), float(one["MEAN_FIBER_DEC"])
+        near = sa.select(zpix.targetid).where(database.within(zpix, ra, dec, 1 / 3600))
+        assert int(one["TARGETID"]) in session.scalars(near).all()
         assert session.scalar(sa.select(sa.func.count()).where(zpix.zwarn == 0)) == (good["ZWARN"] == 0).sum()
     words = ["--database", database_target, "--specprod", "sample", "--root", str(lone)]
     capsys.readouterr()

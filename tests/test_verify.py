@@ -503,7 +503,7 @@ def test_nothing_was_loaded(database_target: str, sample_root: Path, capsys: pyt
     """An empty ledger: there is nothing that could be equal."""
     from specprod.load import setup_db
 
-    with connect(database_target, schema="sample") as database:
+    with connect(database_target, schema="sample", create=True) as database:
         setup_db(database=database)
     capsys.readouterr()
     code = main_verify(sample_root, database_target)
