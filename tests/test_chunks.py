@@ -99,7 +99,7 @@ def test_rows_of_rows(chunk: Chunk, again: bool) -> None:
 )
 def test_integers(kind: Callable[[np.ndarray], np.ndarray], says: str, tmp_path: Path) -> None:
     path = tmp_path / "ids.fits"
-    fitsio.write(str(path), Table({"targetid": kind(DATA["TARGETID"]), "I": DATA["TARGETID"].astype("i2")}).as_array())
+    Table({"targetid": kind(DATA["TARGETID"]), "I": DATA["TARGETID"].astype("i2")}).write(path)
     with open_table(path) as reader:
         chunk = reader.view(5, 40)
         assert chunk.integers("I").dtype == np.int64
