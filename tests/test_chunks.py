@@ -94,7 +94,7 @@ def test_rows_of_rows(chunk: Chunk, again: bool) -> None:
         (lambda v: v.astype(str).astype("S9"), "expected integers, found text"),
         (lambda v: v.astype("f8"), "expected integers, found floating-point numbers"),
         (lambda v: v > 120, "expected integers, found logical values"),
-        (lambda v: np.where(v == 125, 2**64 - 1, v).astype("u8"), "no value, or beyond 64 bits"),
+        (lambda v: np.where(v == 125, np.uint64(2**64 - 1), v.astype("u8")), "no value, or beyond 64 bits"),
     ],
 )
 def test_integers(kind: Callable[[np.ndarray], np.ndarray], says: str, tmp_path: Path) -> None:
