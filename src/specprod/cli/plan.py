@@ -94,7 +94,7 @@ def _print(found: Plan, *, measured: bool) -> None:
         if item.more_rows:
             click.echo(f"{item.table}: and those of {item.more_rows:,} further rows that it lacks")
     free = "not seen from here" if found.free_bytes is None else _size(found.free_bytes)
-    rate = f"{found.rate:,} rows/s{', as measured on two cores; --rate says it of this machine' if measured else ''}"
+    rate = f"{found.rate:,} rows/s{', as measured on this machine' if measured else ''}"
     click.echo(f"\nFiles     {_size(found.file_bytes)}")
     click.echo(f"Database  {_size(found.database_bytes)} with indexes ({found.kind})")
     click.echo(f"Free      {free}")

@@ -14,7 +14,8 @@ from specprod.files.unpacking import Unpacker
 from specprod.loading.filters import not_sky
 from specprod.loading.pieces import FileLoad
 from specprod.model import TABLES, SchemaMixin, table_of
-from specprod.production.sizes import INDEX_BYTES, RATES, ROW_BYTES, memory
+from specprod.production.sizes import INDEX_BYTES, ROW_BYTES, memory
+from specprod.production.speed import measured_rate
 from specprod.production.stage_files import planned_loads
 from specprod.stages import TABLE_NAMES, with_needed
 
@@ -119,13 +120,13 @@ def plan(
         Some of `specprod.stages.TABLE_NAMES`, and what they need.
     workers : int
     rate : int, optional
-        Rows a second; by default what is measured in `specprod.production.sizes`.
+        Rows a second; by default what `specprod.production.speed.measured_rate` finds of this machine.
 
     Returns
     -------
     Plan
     """
-    found = Plan(database.kind, rate or RATES[database.kind])
+    found = Plan(database.kind, rate or measured_rate(database.kind))
     wanted = with_needed(tables)
     tiles, faults = _tiles(tree) if "tile" in wanted else ([], [])
     found.missing += faults
