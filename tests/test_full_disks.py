@@ -31,7 +31,7 @@ def run(tree: Path, target: str, *more: str) -> int:
 def undisturbed(
     sample_root: Path, server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, tuple[int, str]]]:
-    url, path = server.create_database(f"clean_{os.getpid()}"), str(tmp_path_factory.mktemp("clean") / "specprod.db")
+    url, path = server.create_database(f"disks_{os.getpid()}"), str(tmp_path_factory.mktemp("clean") / "specprod.db")
     for target in (url, path):
         assert run(sample_root, target) == 0
     return {"postgresql": digests(url), "sqlite": digests(path)}

@@ -22,6 +22,7 @@ from specprod.database.ddl import Statements
 from specprod.database.matching import Matcher
 from specprod.database.misfits import Misfits
 from specprod.database.naming import Names
+from specprod.database.sizes import Sizes
 from specprod.database.writing import Writer
 from specprod.model import Classes, SchemaMixin
 from specprod.model.converting import Columns
@@ -57,6 +58,7 @@ class Database(Connections):
         That make tables, keys and indexes.
     """
 
+    sizes: ClassVar[Sizes]  #: What rows take.
     #: Whether one connection writes at a time, so that others had better not begin meanwhile.
     one_writer: ClassVar[bool]
     #: Whether the place of a row (`row_place`) is its number in the order in which the rows of the table came.

@@ -14,7 +14,6 @@ from specprod.files.unpacking import Unpacker
 from specprod.loading.filters import not_sky
 from specprod.loading.pieces import FileLoad
 from specprod.model import TABLES, SchemaMixin, table_of
-from specprod.production.sizes import INDEX_BYTES, ROW_BYTES, memory
 from specprod.production.speed import measured_rate
 from specprod.production.stage_files import planned_loads
 from specprod.stages import TABLE_NAMES, with_needed
@@ -29,6 +28,12 @@ _LOOKED_INTO = 5
 # What the share of sky is, which is left out (in POTENTIAL_ASSIGNMENTS six of seven rows), no header says: so many
 # pieces of so many files are looked at, each of so many rows.
 _SAMPLES, _SAMPLE = 3, 2000
+
+
+#: Peak memory of a process that loads, measured with one worker, and what each further worker takes.
+_PROCESS, _OF_WORKER = 160_000_000, 15_000_000
+#: Up to so many TARGETIDs are held; they are sorted, so that they are there twice for a moment.
+_TARGETS = 2_000_000
 
 
 @dataclass
@@ -126,7 +131,7 @@ def plan(
     -------
     Plan
     """
-    found = Plan(database.kind, rate or measured_rate(database.kind))
+    found = Plan(database.kind, rate or measured_rate(database.sizes.rate))
     wanted = with_needed(tables)
     tiles, faults = _tiles(tree) if "tile" in wanted else ([], [])
     found.missing += faults
@@ -138,13 +143,13 @@ def plan(
     # One file fills several tables.
     found.missing = list(dict.fromkeys(found.missing))
     for item in found.tables:
-        item.table_bytes = item.rows * ROW_BYTES[database.kind][item.table]
-        item.index_bytes = item.rows * INDEX_BYTES[database.kind][item.table]
+        item.table_bytes = item.rows * database.sizes.row_bytes[item.table]
+        item.index_bytes = item.rows * database.sizes.index_bytes[item.table]
     found.rows = sum(item.rows for item in found.tables)
     found.file_bytes = sum(sizes.values())
     found.database_bytes = sum(item.table_bytes + item.index_bytes for item in found.tables)
     targets = sum(item.rows for item in found.tables if item.table == "photometry")
-    found.memory_bytes = memory(workers, targets)
+    found.memory_bytes = _memory(workers, targets)
     found.seconds = found.rows / found.rate
     found.free_bytes = database.free_bytes()
     return found
@@ -267,3 +272,8 @@ def _is_there(tree: ProductionTree, table: str, path: Path) -> bool:
     except MissingFileError:
         return False
     return path.is_file() or (table in ("photometry", "target") and path.with_name(f"{path.name}.gz").is_file())
+
+
+def _memory(workers: int, targets: int) -> int:
+    """Estimate the peak memory of a load in bytes; beyond two million targets it depends on no size of a file."""
+    return _PROCESS + workers * _OF_WORKER + 16 * min(targets, _TARGETS)

@@ -14,31 +14,31 @@ from specprod.database.keys import build_indexes
 from specprod.database.schema import create_tables
 from specprod.model import Zpix, table_of
 from specprod.model.converting import Columns, database_dtype
-from specprod.production.sizes import RATES
 from specprod.survey.identifiers import INT128, zpixid
 
 __all__ = ["measured_rate"]
 
 #: Rows of the small load.
 _ROWS: Final = 20_000
-#: Seconds that it takes on the machine of `specprod.production.sizes.RATES`.
+#: Seconds that it takes on the machine of `specprod.database.sizes.Sizes.rate`.
 _REFERENCE: Final = 0.16
 
 
-def measured_rate(kind: str) -> int:
+def measured_rate(usual: int) -> int:
     """Estimate the rows a second that this machine loads.
 
     Parameters
     ----------
-    kind : str
-        Kind of database. A server is taken to be as fast, compared with the one that is known, as this machine is.
+    usual : int
+        Rate of the machine that is known, for a kind of database; see `specprod.database.sizes.Sizes`. A server is
+        taken to be as fast, compared with the one that is known, as this machine is.
 
     Returns
     -------
     int
         Rows of zpix are packed, written to an SQLite file in ``TMPDIR`` and indexed, twice; the faster time counts.
     """
-    return max(1, round(RATES[kind] * _REFERENCE / min(_small_load() for _ in range(2))))
+    return max(1, round(usual * _REFERENCE / min(_small_load() for _ in range(2))))
 
 
 def _small_load() -> float:

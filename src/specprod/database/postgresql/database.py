@@ -25,6 +25,7 @@ from specprod.database.postgresql import failures, fetching, locking, swapping, 
 from specprod.database.postgresql.ddl import PostgresqlStatements
 from specprod.database.postgresql.driver import psycopg_connection
 from specprod.database.postgresql.settings import raise_memory, settle_session
+from specprod.database.postgresql.sizes import SIZES
 from specprod.database.postgresql.writer import CopyWriter
 from specprod.errors import ConfigurationError, SchemaError
 from specprod.model import SchemaMixin
@@ -42,6 +43,7 @@ class PostgresqlDatabase(Database):
     """A schema of PostgreSQL, ``public`` by default; see `Database`."""
 
     kind = "postgresql"
+    sizes = SIZES
     complaints: ClassVar[Complaints] = failures
     one_writer = False
     numbered_rows = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import psycopg
 import sqlalchemy as sa
 
 from specprod.errors import LockedError, SchemaError
@@ -20,6 +19,8 @@ _PATIENCE, _PAUSE = 600.0, 1.0
 #: An attempt ends before PostgreSQL looks for deadlocks: a reader that has one table and wants another that is locked
 #: already waits so long at the most, and never fails.
 _MOST_WAIT = 400
+#: Codes of a statement that was cancelled because of its time, and of a deadlock.
+_GAVE_UP = ("57014", "40P01")
 
 # What stands in a schema: tables, indexes, views, sequences; functions; triggers; types that are no rows of a table.
 _THINGS = """
@@ -114,7 +115,7 @@ def replace(database: Database, new: str, old: str, *, keep_old: bool) -> None:
                 _replace(database, connection, new, old, keep_old=keep_old)
             return
         except sa.exc.DBAPIError as error:
-            if not isinstance(error.orig, psycopg.errors.QueryCanceled | psycopg.errors.DeadlockDetected):
+            if getattr(error.orig, "sqlstate", None) not in _GAVE_UP:
                 raise
             if time.monotonic() > end:
                 raise LockedError(_in_use(database, new)) from error

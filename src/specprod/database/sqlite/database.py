@@ -28,6 +28,7 @@ from specprod.database.sqlite import failures, fetching, locking, opening, refer
 from specprod.database.sqlite.ddl import SqliteStatements
 from specprod.database.sqlite.driver import sqlite_connection
 from specprod.database.sqlite.matching import PageMatcher
+from specprod.database.sqlite.sizes import SIZES
 from specprod.database.sqlite.writer import PageWriter
 from specprod.errors import ConfigurationError
 from specprod.model import SchemaMixin, table_of
@@ -47,6 +48,7 @@ class SqliteDatabase(Database):
     """An SQLite file; see `Database`."""
 
     kind = "sqlite"
+    sizes = SIZES
     complaints: ClassVar[Complaints] = failures
     one_writer = True
     numbered_rows = True
