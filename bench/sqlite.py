@@ -43,7 +43,7 @@ def floor(source: str, path: str, tuned: bool) -> tuple[int, float, float]:
         statements = database.statements
         driver.execute("PRAGMA foreign_keys = OFF")
         for cls in TABLES:
-            driver.execute(statements.create_table(cls))
+            driver.execute(statements.create_table(cls, [table_of(item).name for item in TABLES]))
         start = time.perf_counter()
         for cls in TABLES:
             places = ", ".join("?" * len(table_of(cls).columns))
