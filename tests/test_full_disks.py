@@ -93,13 +93,19 @@ def test_full_tablespace(
         server.execute(f"CREATE TABLESPACE {name} LOCATION '{space}'")
         url = server.create_database(name)
         server.execute(f"ALTER DATABASE {name} SET default_tablespace = {name}")
-        assert run(tree, url) == 1
-        assert "No space left" in capsys.readouterr().err
-        remount(place, "size=200m")
-        assert run(tree, url) == 0, capsys.readouterr().err
-        assert digests(url) == undisturbed["postgresql"]
-        server.drop_database(name)
-        server.execute(f"DROP TABLESPACE {name}")
+        try:
+            assert run(tree, url) == 1
+            # The server says the second where a part of the page still found its place.
+            message = capsys.readouterr().err
+            assert "No space left" in message or "could not extend file" in message
+            remount(place, "size=200m")
+            assert run(tree, url) == 0, capsys.readouterr().err
+            assert digests(url) == undisturbed["postgresql"]
+        finally:
+            # A tablespace that is unmounted while in use stops every checkpoint of the server.
+            remount(place, "size=200m")
+            server.drop_database(name)
+            server.execute(f"DROP TABLESPACE {name}")
 
 
 def test_a_full_disk_of_rejects(
